@@ -1,0 +1,411 @@
+"""Where the pipeline's bytes are, and in what format: every file that one stage writes and another reads.
+
+Axes: F frames, H x W pixels. Everything is written beside its place and renamed, so a reader sees the old artifact or the
+new one, never half of it. Arrays are npz or safetensors, records are json, pictures are png; loading is data-only.
+
+    work/<subject>/frames/      NNNNNN.png, clip.json               extract_frames
+                   masks/       NNNNNN.png, segmentation.json       segment_person
+                   fit/         track.npz, fit.json                 fit_smpl
+                   uv/          atlas.npz                           bake_uv_maps
+                   stage1/      avatar.safetensors, track.npz, history.json    train_stage1
+                   pose_maps/   pose_maps.npz                       bake_pose_maps
+                   stage2/      avatar.safetensors, history.json    train_stage2
+                   checkpoints/ unfinished training, no stage's output
+                   seconds/     how long each stage took
+    results/<subject>/          metrics.json, report.html, pictures evaluate
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(2**27))  # a small png must not unpack to gigabytes
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+
+from model.body.track import BodyTrack
+from tasks.errors import InputError
+
+
+@dataclass(frozen=True)
+class SubjectPaths:
+    """The folders of one subject."""
+
+    work: Path
+    results: Path
+
+    @property
+    def frames(self) -> Path:
+        return self.work / "frames"
+
+    @property
+    def masks(self) -> Path:
+        return self.work / "masks"
+
+    @property
+    def fit(self) -> Path:
+        return self.work / "fit"
+
+    @property
+    def uv(self) -> Path:
+        return self.work / "uv"
+
+    @property
+    def stage1(self) -> Path:
+        return self.work / "stage1"
+
+    @property
+    def pose_maps(self) -> Path:
+        return self.work / "pose_maps"
+
+    @property
+    def stage2(self) -> Path:
+        return self.work / "stage2"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.work / "checkpoints"
+
+    @property
+    def seconds(self) -> Path:
+        return self.work / "seconds"
+
+
+def subject_paths(name: str) -> SubjectPaths:
+    """The folders of the subject called `name`, relative to the project's root."""
+    return SubjectPaths(work=Path("work") / name, results=Path("results") / name)
+
+
+# ---------------------------------------------------------------------------------------------- whole or not at all
+
+
+@contextlib.contextmanager
+def replaced_file(path: Path) -> Iterator[Path]:
+    """Yield a scratch path beside `path`; when the block ends well it takes the place of `path`, else it is removed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    try:
+        yield scratch
+        with open(scratch, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(scratch, path)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def replaced_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty scratch folder; when the block ends well it takes the place of `path`, else it is removed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{path.name}.{os.getpid()}.part")
+    old = path.with_name(f".{path.name}.{os.getpid()}.old")
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir()
+    try:
+        yield scratch
+        if path.exists():
+            os.rename(path, old)
+        os.rename(scratch, path)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def write_json(path: Path, record: object) -> None:
+    """Write a record, whole or not at all. Numbers must be finite or None."""
+    with replaced_file(path) as scratch:
+        scratch.write_text(json.dumps(record, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path, *, made_by: str) -> dict:
+    """Read a record that the stage `made_by` wrote."""
+    return json.loads(require(path, made_by=made_by).read_text(encoding="utf-8"))
+
+
+def write_npz(path: Path, **arrays: np.ndarray) -> None:
+    """Write named arrays, whole or not at all."""
+    with replaced_file(path) as scratch:
+        np.savez_compressed(scratch, **arrays)
+
+
+def read_npz(path: Path, *, made_by: str) -> dict[str, np.ndarray]:
+    """Read named arrays that the stage `made_by` wrote."""
+    with np.load(require(path, made_by=made_by), allow_pickle=False) as file:
+        return {name: file[name] for name in file.files}
+
+
+def require(path: Path, *, made_by: str) -> Path:
+    """The path itself, when it is there.
+
+    Raises:
+        InputError: it is not; the message names the stage to run.
+    """
+    if not path.exists():
+        raise InputError(f"expected {path}, found nothing; run: dvc repro {made_by}")
+    return path
+
+
+@contextlib.contextmanager
+def timed(paths: SubjectPaths, stage: str) -> Iterator[None]:
+    """Record how many seconds a stage took, beside the pipeline's outputs (a time is no input of any stage)."""
+    start = time.perf_counter()
+    yield
+    write_json(paths.seconds / f"{stage}.json", {"seconds": round(time.perf_counter() - start, 2)})
+
+
+def read_seconds(paths: SubjectPaths) -> dict[str, float]:
+    """Seconds of each stage that has run."""
+    return {path.stem: json.loads(path.read_text())["seconds"] for path in sorted(paths.seconds.glob("*.json"))}
+
+
+# ------------------------------------------------------------------------------------------------------- pictures
+
+
+def frame_name(frame_id: int) -> str:
+    """The file name of one frame, the same under frames/ and masks/."""
+    return f"{frame_id:06d}.png"
+
+
+def write_image(path: Path, image: UInt8[np.ndarray, "H W C"] | UInt8[np.ndarray, "H W"]) -> None:
+    """Write an RGB, RGBA or grey picture as png."""
+    order = {3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGRA}
+    pixels = image if image.ndim == 2 else cv2.cvtColor(image, order[image.shape[2]])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not cv2.imwrite(str(path), pixels):
+        raise OSError(f"could not write {path}")
+
+
+def read_image(path: Path) -> np.ndarray:
+    """Read a png as it is: [H, W] grey, [H, W, 3] RGB or [H, W, 4] RGBA, uint8."""
+    pixels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    if pixels is None:
+        raise InputError(f"expected a picture at {path}, found none that opens; run: dvc repro extract_frames segment_person")
+    order = {3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGBA}
+    return pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, order[pixels.shape[2]])
+
+
+# ----------------------------------------------------------------------------------------------- the clip's records
+
+
+@dataclass(frozen=True)
+class ClipInfo:
+    """What extract_frames knows of the clip; frames/clip.json.
+
+    Attributes:
+        source: the video's path as it was given.
+        source_width, source_height: upright picture size, px.
+        source_fps: claimed frames per second.
+        source_frames: index in the video of each kept frame, in order.
+        times: time of each kept frame, s.
+        frame_ids: number of each kept frame: frames/NNNNNN.png.
+        fps: kept frames per second.
+        resolution: side of the square crop as written, px.
+        crop: x0, y0 and side of the crop in the upright source picture, px (may reach over the border).
+        focal_px: focal length in px of the written crop.
+        focal_known: whether it was given (by the user or the file) rather than guessed.
+        cx, cy: principal point in px of the written crop.
+        boxes: x0, y0, x1, y1 of the person in each kept frame, px of the written crop.
+        dropped: source frame index -> why it was left out.
+        notes: what a user should know of the clip (short reads, camera motion, ...).
+    """
+
+    source: str
+    source_width: int
+    source_height: int
+    source_fps: float
+    source_frames: list[int]
+    times: list[float]
+    frame_ids: list[int]
+    fps: float
+    resolution: int
+    crop: list[float]
+    focal_px: float
+    focal_known: bool
+    cx: float
+    cy: float
+    boxes: list[list[float]]
+    dropped: dict[str, str]
+    notes: list[str]
+
+    @property
+    def K(self) -> Float[np.ndarray, "3 3"]:
+        return np.array([[self.focal_px, 0, self.cx], [0, self.focal_px, self.cy], [0, 0, 1]])
+
+
+def read_clip(paths: SubjectPaths) -> ClipInfo:
+    """What extract_frames knows of the clip."""
+    return ClipInfo(**read_json(paths.frames / "clip.json", made_by="extract_frames"))
+
+
+def read_frame(paths: SubjectPaths, frame_id: int) -> UInt8[np.ndarray, "H W 3"]:
+    """One kept frame, RGB."""
+    return read_image(require(paths.frames / frame_name(frame_id), made_by="extract_frames"))
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """How the masks were made; masks/segmentation.json.
+
+    Attributes:
+        method: "rembg" or "landmarks", and `model` the network's name.
+        flagged: frame id (as text) -> why its mask must not be trusted; such frames are not trained on.
+    """
+
+    method: str
+    model: str
+    flagged: dict[str, str]
+
+
+def read_segmentation(paths: SubjectPaths) -> Segmentation:
+    """How the masks were made."""
+    return Segmentation(**read_json(paths.masks / "segmentation.json", made_by="segment_person"))
+
+
+def read_mask(paths: SubjectPaths, frame_id: int) -> UInt8[np.ndarray, "H W"]:
+    """The soft mask of one frame, 255 = person."""
+    return read_image(require(paths.masks / frame_name(frame_id), made_by="segment_person"))
+
+
+@dataclass(frozen=True)
+class FrameSplit:
+    """Which frames train the avatar and which score it."""
+
+    train: list[int]
+    heldout: list[int]
+
+
+def split_frames(clip: ClipInfo, segmentation: Segmentation, *, heldout_every: int) -> FrameSplit:
+    """Keep every n-th frame from training, starting in the middle of the first n; leave out frames with flagged masks."""
+    numbered = [(i, f) for i, f in enumerate(clip.frame_ids) if str(f) not in segmentation.flagged]
+    heldout = [f for i, f in numbered if i % heldout_every == heldout_every // 2]
+    train = [f for i, f in numbered if i % heldout_every != heldout_every // 2]
+    return FrameSplit(train=train, heldout=heldout)
+
+
+# ------------------------------------------------------------------------------------------------------ body tracks
+
+
+def write_track(path: Path, track: BodyTrack) -> None:
+    """Write a body track as npz, in the names of BodyTrack."""
+    values = {field.name: getattr(track, field.name) for field in dataclasses.fields(track)}
+    write_npz(path, **{k: v.detach().cpu().numpy() if isinstance(v, torch.Tensor) else np.asarray(v) for k, v in values.items()})
+
+
+def read_track(path: Path, *, made_by: str) -> BodyTrack:
+    """Read a body track; floating point arrays come as float32."""
+    arrays = read_npz(path, made_by=made_by)
+
+    def tensor(name: str) -> torch.Tensor:
+        value = torch.from_numpy(arrays[name])
+        return value.float() if value.is_floating_point() else value.long()
+
+    names = ("betas", "global_orient", "body_pose", "transl", "K", "w2c", "frame_ids", "confidence")
+    return BodyTrack(
+        **{name: tensor(name) for name in names},
+        width=int(arrays["width"]),
+        height=int(arrays["height"]),
+        fps=float(arrays["fps"]),
+        body=str(arrays["body"]),
+    )
+
+
+# ------------------------------------------------------------------------------------- the truth of a generated clip
+
+
+@dataclass(frozen=True)
+class TruthView:
+    """One picture whose truth is known: truth/<kind>/<name>.png (RGBA, straight alpha) seen by one camera.
+
+    Attributes:
+        image_rgba: the person alone as the camera would see it, alpha is the true mask.
+        K, w2c, width, height: the camera, in the demo's world, metres.
+        row: which row of the motion it shows (a row of the clip's motion, or of the second motion).
+        camera: name of the camera.
+    """
+
+    image_rgba: UInt8[np.ndarray, "H W 4"]
+    K: Float[np.ndarray, "3 3"]
+    w2c: Float[np.ndarray, "4 4"]
+    row: int
+    camera: str
+
+
+@dataclass(frozen=True)
+class TruthMotion:
+    """A motion of the generated person, one row a video frame; world axes of the demo, metres.
+
+    `global_orient`, `body_pose`, `transl` pose the generated person's own skeleton; `joints` are where its joints are.
+    """
+
+    global_orient: Float[np.ndarray, "F 3"]
+    body_pose: Float[np.ndarray, "F J-1 3"]
+    transl: Float[np.ndarray, "F 3"]
+    joints: Float[np.ndarray, "F J 3"]
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Everything the demo knows of itself: data/demo/truth/. Only evaluate reads it.
+
+        truth.npz         clip/second motions, the clip's camera
+        masks/NNNNNN.png  true masks of the clip's frames, source size
+        novel_views/      other cameras, rows of the clip's motion
+        novel_poses/      rows of the second motion
+    """
+
+    clip: TruthMotion
+    second: TruthMotion
+    clip_K: Float[np.ndarray, "3 3"]
+    clip_w2c: Float[np.ndarray, "4 4"]
+    folder: Path
+
+    def mask(self, row: int) -> UInt8[np.ndarray, "H W"]:
+        """The true mask of one video frame, at the source's size."""
+        return read_image(self.folder / "masks" / frame_name(row))
+
+    def views(self, kind: str) -> list[TruthView]:
+        """The pictures under novel_views/ or novel_poses/, in the order of views.json."""
+        records = json.loads((self.folder / kind / "views.json").read_text())
+        return [
+            TruthView(read_image(self.folder / kind / r["file"]), np.array(r["K"]), np.array(r["w2c"]), r["row"], r["camera"])
+            for r in records
+        ]
+
+
+def write_truth(folder: Path, clip: TruthMotion, second: TruthMotion, clip_K: np.ndarray, clip_w2c: np.ndarray) -> None:
+    """Write truth.npz; the pictures are written one by one with write_image and write_truth_views."""
+    arrays = {f"{name}_{k}": v for name, motion in (("clip", clip), ("second", second)) for k, v in vars(motion).items()}
+    write_npz(folder / "truth.npz", clip_K=clip_K, clip_w2c=clip_w2c, **arrays)
+
+
+def write_truth_views(folder: Path, views: list[TruthView]) -> None:
+    """Write pictures of known truth and their cameras into one folder."""
+    records = []
+    for i, view in enumerate(views):
+        file = f"{i:04d}.png"
+        write_image(folder / file, view.image_rgba)
+        records.append({"file": file, "K": view.K.tolist(), "w2c": view.w2c.tolist(), "row": view.row, "camera": view.camera})
+    write_json(folder / "views.json", records)
+
+
+def read_truth(folder: Path) -> Truth | None:
+    """The truth of a generated clip, or None where there is none (an ordinary video)."""
+    if not (folder / "truth.npz").exists():
+        return None
+    arrays = read_npz(folder / "truth.npz", made_by="make_demo")
+    motions = {
+        name: TruthMotion(**{k: arrays[f"{name}_{k}"] for k in ("global_orient", "body_pose", "transl", "joints")})
+        for name in ("clip", "second")
+    }
+    return Truth(motions["clip"], motions["second"], arrays["clip_K"], arrays["clip_w2c"], folder)

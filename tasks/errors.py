@@ -1,0 +1,29 @@
+"""How a stage ends: with an error that a user can act on, or with an exit code that tells what stopped it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130
+
+
+class InputError(Exception):
+    """What a user brought cannot be used; the message says what was expected, what came and what to do next."""
+
+
+class Interrupted(Exception):
+    """Ctrl-C or SIGTERM arrived and the work done so far is safe; the message says how to go on."""
+
+
+def run_stage(main: Callable[[], None]) -> None:
+    """Run a stage's main; turn its known ends into one clear line and an exit code, everything else into a traceback."""
+    try:
+        main()
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(EXIT_BAD_INPUT)
+    except (Interrupted, KeyboardInterrupt) as stop:
+        print(f"interrupted: {stop or 'nothing made before is lost; run the same command again'}", file=sys.stderr)
+        sys.exit(EXIT_INTERRUPTED)

@@ -1,0 +1,176 @@
+"""The settings of the pipeline: params.yaml, typed and strict.
+
+Nothing here has a default: every value stands in params.yaml, and a key that is missing, unknown or of the wrong type is
+refused with its path, what was expected and what came.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from tasks.errors import InputError
+
+PARAMS_FILE = Path("params.yaml")
+
+PositiveInt = Annotated[int, Field(gt=0)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+SubjectName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
+
+
+class Section(BaseModel):
+    """A group of settings: frozen, strict, without defaults."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+
+class SubjectSettings(Section):
+    name: SubjectName
+    video: str
+    truth: str
+
+
+class BodySettings(Section):
+    model: str
+    uv: str | None
+
+
+class RenderSettings(Section):
+    backend: Literal["auto", "cpu", "diff_gaussian_rasterization", "gsplat"]
+
+
+class SplitSettings(Section):
+    heldout_every: Annotated[int, Field(ge=2)]
+
+
+class MakeDemoSettings(Section):
+    seed: int
+    width: PositiveInt
+    height: PositiveInt
+    fps: PositiveInt
+    seconds: PositiveFloat
+    novel_views: PositiveInt
+    crf: Annotated[int, Field(ge=0, le=51)]
+
+
+class ExtractFramesSettings(Section):
+    num_frames: PositiveInt | None
+    fps: PositiveFloat | None
+    resolution: PositiveInt
+    margin: Share
+    focal_px: PositiveFloat | None
+    min_frames: PositiveInt
+    min_person_share: Share
+    min_decoded_share: Share
+
+
+class SegmentPersonSettings(Section):
+    method: Literal["auto", "rembg", "landmarks"]
+    rembg_model: str
+    rembg_home: str | None
+    max_flagged_share: Share
+
+
+class FitSmplSettings(Section):
+    heading: Literal["auto"]
+
+
+class BakeUvMapsSettings(Section):
+    resolution: PositiveInt
+
+
+class TrainStage1Settings(Section):
+    minutes: PositiveFloat | None
+
+
+class BakePoseMapsSettings(Section):
+    resolution: PositiveInt
+
+
+class TrainStage2Settings(Section):
+    minutes: PositiveFloat | None
+
+
+class PresetSettings(Section):
+    """The sections that differ between a quick avatar and the published one."""
+
+    bake_uv_maps: BakeUvMapsSettings
+    train_stage1: TrainStage1Settings
+    bake_pose_maps: BakePoseMapsSettings
+    train_stage2: TrainStage2Settings
+
+
+class EvaluateSettings(Section):
+    refit_steps: Annotated[int, Field(ge=0)]
+
+
+class TrackingSettings(Section):
+    enabled: bool
+    uri: str
+    experiment: str
+
+
+class Settings(Section):
+    """All of params.yaml."""
+
+    subject: SubjectSettings
+    preset: str
+    seed: int
+    body: BodySettings
+    render: RenderSettings
+    split: SplitSettings
+    make_demo: MakeDemoSettings
+    extract_frames: ExtractFramesSettings
+    segment_person: SegmentPersonSettings
+    fit_smpl: FitSmplSettings
+    presets: dict[str, PresetSettings]
+    evaluate: EvaluateSettings
+    tracking: TrackingSettings
+
+    @property
+    def chosen(self) -> PresetSettings:
+        """The sections of the preset that is selected."""
+        return self.presets[self.preset]
+
+
+def load_settings(path: Path = PARAMS_FILE) -> Settings:
+    """Read and check params.yaml.
+
+    Raises:
+        InputError: the file is missing or no YAML, or a key is missing, unknown, of the wrong type or out of range.
+    """
+    if not path.is_file():
+        raise InputError(f"expected the settings file {path}, found none; run from the project's root, or: git checkout {path}")
+    try:
+        values = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is no valid YAML: {error}") from error
+    return check_settings(values, name=str(path))
+
+
+def check_settings(values: object, *, name: str) -> Settings:
+    """Turn plain values into typed settings; `name` says in messages where they came from."""
+    try:
+        settings = Settings.model_validate(values)
+    except ValidationError as error:
+        raise InputError(f"{name} does not fit:\n" + "\n".join(_explain(problem) for problem in error.errors())) from error
+    if settings.preset not in settings.presets:
+        raise InputError(f"{name}: preset is '{settings.preset}', expected one of: {', '.join(sorted(settings.presets))}")
+    return settings
+
+
+def _explain(problem: dict) -> str:
+    """One line for one problem: where it is, what was expected, what came."""
+    where = ".".join(str(part) for part in problem["loc"]) or "the file"
+    if problem["type"] == "extra_forbidden":
+        return f"  {where}: unknown key; remove it or mend its spelling"
+    if problem["type"] == "missing":
+        return f"  {where}: missing; see the committed params.yaml for its usual value"
+    if where == "subject.name":
+        return f"  {where}: expected lower-case letters, digits, - and _ (no spaces), came {problem['input']!r}"
+    return f"  {where}: {problem['msg'][0].lower()}{problem['msg'][1:]}, came {problem['input']!r}"
