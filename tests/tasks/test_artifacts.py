@@ -1,0 +1,96 @@
+"""Artifacts come back as they were written, and are replaced whole or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from model.body.track import BodyTrack
+from tasks.artifacts import (
+    ClipInfo,
+    Segmentation,
+    read_image,
+    read_track,
+    replaced_file,
+    replaced_folder,
+    require,
+    split_frames,
+    write_image,
+    write_json,
+    write_track,
+)
+from tasks.errors import InputError
+
+
+def _clip(num_frames: int) -> ClipInfo:
+    ids = list(range(num_frames))
+    return ClipInfo("c.mp4", 64, 48, 25.0, ids, [i / 25 for i in ids], ids, 25.0, 32, [0, 0, 48], 40.0, False, 16, 16, [], {}, [])
+
+
+def test_a_track_comes_back_as_it_was_written(tmp_path: Path) -> None:
+    generator = torch.Generator().manual_seed(0)
+    track = BodyTrack(
+        betas=torch.randn(10, generator=generator),
+        global_orient=torch.randn(5, 3, generator=generator),
+        body_pose=torch.randn(5, 23, 3, generator=generator),
+        transl=torch.randn(5, 3, generator=generator),
+        K=torch.eye(3),
+        w2c=torch.eye(4),
+        width=512,
+        height=512,
+        frame_ids=torch.arange(5),
+        confidence=torch.ones(5),
+        fps=12.5,
+        body="open",
+    )
+    write_track(tmp_path / "track.npz", track)
+    back = read_track(tmp_path / "track.npz", made_by="fit_smpl")
+    for name, value in vars(track).items():
+        assert torch.equal(getattr(back, name), value) if isinstance(value, torch.Tensor) else getattr(back, name) == value
+
+
+@pytest.mark.parametrize("shape", [(5, 7), (5, 7, 3), (5, 7, 4)])
+def test_a_picture_comes_back_as_it_was_written(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    image = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    write_image(tmp_path / "a.png", image)
+    assert np.array_equal(read_image(tmp_path / "a.png"), image)
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_scratch(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"value": 1})
+    before = (tmp_path / "a.json").read_bytes()
+    with pytest.raises(ValueError):
+        write_json(tmp_path / "a.json", {"value": float("nan")})
+    with pytest.raises(OSError), replaced_file(tmp_path / "a.json") as scratch:
+        scratch.write_text("half")
+        raise OSError("disk full")
+    assert (tmp_path / "a.json").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_a_failed_folder_leaves_the_old_one(tmp_path: Path) -> None:
+    with replaced_folder(tmp_path / "out") as scratch:
+        (scratch / "a").write_text("old")
+    with pytest.raises(RuntimeError), replaced_folder(tmp_path / "out") as scratch:
+        (scratch / "a").write_text("new")
+        raise RuntimeError
+    assert (tmp_path / "out" / "a").read_text() == "old"
+    with replaced_folder(tmp_path / "out") as scratch:
+        (scratch / "b").write_text("new")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["b"]
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_missing_artifact_names_the_stage_to_run(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="dvc repro fit_smpl"):
+        require(tmp_path / "track.npz", made_by="fit_smpl")
+
+
+def test_the_split_is_disjoint_and_leaves_out_flagged_frames() -> None:
+    split = split_frames(_clip(30), Segmentation("landmarks", "x", {"3": "empty", "4": "empty"}), heldout_every=6)
+    assert not set(split.train) & set(split.heldout)
+    assert set(split.train) | set(split.heldout) == set(range(30)) - {3, 4}
+    assert split.heldout == [9, 15, 21, 27]

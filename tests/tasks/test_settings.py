@@ -1,0 +1,100 @@
+"""params.yaml is typed and strict, and its errors say where, what was expected and what came."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from tasks.choose_subject import choose_subject, subject_name
+from tasks.errors import InputError
+from tasks.settings import check_settings, load_settings
+
+PARAMS = Path(__file__).parents[2] / "params.yaml"
+
+
+@pytest.fixture
+def values() -> dict:
+    return YAML(typ="safe", pure=True).load(PARAMS.read_text())
+
+
+def test_the_committed_settings_fit() -> None:
+    settings = load_settings(PARAMS)
+    assert settings.preset in settings.presets
+    assert {"quick", "paper"} <= set(settings.presets)
+
+
+def test_an_unknown_key_is_refused_with_its_path(values: dict) -> None:
+    values["extract_frames"]["resolutoin"] = 512
+    with pytest.raises(InputError, match=r"extract_frames\.resolutoin: unknown key"):
+        check_settings(values, name="params.yaml")
+
+
+def test_a_missing_key_is_refused_with_its_path(values: dict) -> None:
+    del values["extract_frames"]["resolution"]
+    with pytest.raises(InputError, match=r"extract_frames\.resolution: missing"):
+        check_settings(values, name="params.yaml")
+
+
+@pytest.mark.parametrize("wrong", ["512", 512.5, True, None, [512]])
+def test_a_wrong_type_is_refused_with_what_came(values: dict, wrong: object) -> None:
+    values["extract_frames"]["resolution"] = wrong
+    with pytest.raises(InputError, match=r"extract_frames\.resolution: .*came"):
+        check_settings(values, name="params.yaml")
+
+
+def test_a_subject_name_with_spaces_is_refused(values: dict) -> None:
+    values["subject"]["name"] = "my clip"
+    with pytest.raises(InputError, match="no spaces"):
+        check_settings(values, name="params.yaml")
+
+
+def test_an_unknown_preset_names_those_there_are(values: dict) -> None:
+    values["preset"] = "fast"
+    with pytest.raises(InputError, match="paper, quick"):
+        check_settings(values, name="params.yaml")
+
+
+def test_exponents_are_numbers_as_yaml_1_2_says(tmp_path: Path) -> None:
+    text = PARAMS.read_text().replace("margin: 0.12", "margin: 1e-1")
+    (tmp_path / "params.yaml").write_text(text)
+    assert load_settings(tmp_path / "params.yaml").extract_frames.margin == pytest.approx(0.1)
+
+
+def test_broken_yaml_and_a_missing_file_are_clear(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="project's root"):
+        load_settings(tmp_path / "params.yaml")
+    (tmp_path / "params.yaml").write_text("subject: [")
+    with pytest.raises(InputError, match="no valid YAML"):
+        load_settings(tmp_path / "params.yaml")
+
+
+def test_choosing_a_clip_changes_the_subject_and_keeps_the_comments(tmp_path: Path) -> None:
+    params = tmp_path / "params.yaml"
+    params.write_text(PARAMS.read_text())
+    clip = tmp_path / "Mein Tänzer 01.MP4"
+    clip.write_bytes(b"x")
+    choose_subject(str(clip), params)
+    subject = load_settings(params).subject
+    assert (subject.name, subject.video) == ("mein-tanzer-01", str(clip))
+    assert "# px, side of the square" in params.read_text()
+    choose_subject("demo", params)
+    assert load_settings(params) == load_settings(PARAMS)
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [("https://example.org/clip.mp4", "address"), (".", "folder"), ("missing.mp4", "nothing at")],
+)
+def test_a_path_that_is_no_file_leaves_the_settings_as_they_were(tmp_path: Path, path: str, message: str) -> None:
+    params = tmp_path / "params.yaml"
+    params.write_text(PARAMS.read_text())
+    with pytest.raises(InputError, match=message):
+        choose_subject(path, params)
+    assert params.read_text() == PARAMS.read_text()
+
+
+@pytest.mark.parametrize(("file", "name"), [("a b.mp4", "a-b"), ("Ünï.mov", "uni"), ("漢.mp4", "clip"), ("demo.mp4", "demo-clip")])
+def test_any_file_name_gives_a_legal_subject(file: str, name: str) -> None:
+    assert subject_name(Path(file)) == name
