@@ -1,0 +1,192 @@
+"""The CPU backend: tiles, threads and autograd around the compiled kernels.
+
+Axes: N Gaussians, P (Gaussian, tile) pairs, T tiles, H x W pixels. float32. Results do not depend on the number of
+threads, bit for bit. Each picture keeps what its own backward pass needs, so several can be drawn before the first
+backward. The first call of a process compiles for some twenty seconds, or loads numba's cache.
+
+Steps: project each Gaussian; sort by depth; list the Gaussians of each tile; composite tile by tile. Backward walks the
+tiles again from far to near, leaves one gradient per pair, and sums a Gaussian's pairs in a fixed order.
+"""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from model.camera import Camera
+from model.gaussians import Gaussians, Rendered
+from model.render import cpu_binning, cpu_composite, cpu_project
+from model.render.cpu_threads import PIECES_PER_THREAD, num_threads, run_pieces, split_range
+from model.render.splatting import check_camera, slope_limits
+
+
+def rasterize_cpu(gaussians: Gaussians, camera: Camera, background: Float[Tensor, "3"]) -> Rendered:
+    """Draw Gaussians on the CPU in float32.
+
+    Args:
+        gaussians: what to draw, on the CPU; other floating-point types are converted.
+        camera: the view. It gets no gradient.
+        background: colour behind everything, 0..1.
+
+    Returns:
+        Image, alpha and depth (metres times alpha). Differentiable in the Gaussians and the background.
+    """
+    check_camera(camera)
+    inputs = (gaussians.means, gaussians.scales, gaussians.colors, gaussians.opacities, background)
+    image, alpha, depth = _Rasterize.apply(*(tensor.float() for tensor in inputs), camera)
+    return Rendered(image, alpha, depth)
+
+
+class _Rasterize(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, means, scales, colors, opacities, background, camera):
+        arrays = [tensor.detach().contiguous() for tensor in (means, scales, colors, opacities, background)]
+        frame = _Frame(_view(camera), camera.width, camera.height, *(array.numpy() for array in arrays))
+        ctx.frame = frame
+        ctx.save_for_backward(means, scales, colors, opacities, background)  # refuses inputs changed in place
+        ctx.set_materialize_grads(False)
+        return frame.draw()
+
+    @staticmethod
+    def backward(ctx, grad_image, grad_alpha, grad_depth):
+        _ = ctx.saved_tensors
+        frame = ctx.frame
+        shape = (frame.height, frame.width)
+        grads = [
+            torch.zeros(size) if grad is None else grad.contiguous()
+            for grad, size in ((grad_image, (*shape, 3)), (grad_alpha, shape), (grad_depth, shape))
+        ]
+        return *frame.backward(*grads), None
+
+
+class _Frame:
+    """One picture in the making: its inputs, its lists and what its backward pass needs."""
+
+    def __init__(self, view, width, height, means, scales, colors, opacities, background):
+        self.view, self.width, self.height = view, width, height
+        self.means, self.scales, self.colors, self.opacities = means, scales, colors, opacities
+        self.background = background
+        self.tiles_x = -(-width // cpu_binning.TILE_WIDTH)
+        self.num_tiles = self.tiles_x * -(-height // cpu_binning.TILE_HEIGHT)
+        self.buffers = _Buffers.take()
+
+    def __del__(self):
+        if hasattr(self, "buffers"):
+            self.buffers.give_back()
+
+    def draw(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Image, alpha and depth."""
+        self._project()
+        self._list_pairs()
+        return self._composite()
+
+    def _project(self) -> None:
+        """Footprints, boxes and depths of all Gaussians."""
+        n, get = len(self.means), self.buffers.get
+        self.records = get("records", (n, cpu_project.RECORD_SIZE), np.float32)
+        self.boxes = get("boxes", (n, 4), np.int32)
+        self.depths = get("depths", (n,), np.float32)
+        inputs = (self.means, self.scales, self.colors, self.opacities, self.view, self.width, self.height)
+
+        def project(piece):
+            cpu_project.project(*piece, *inputs, self.records, self.boxes, self.depths)
+
+        run_pieces(project, split_range(n, num_threads()))
+
+    def _list_pairs(self) -> None:
+        """The list of Gaussians of each tile, near to far, and each Gaussian's run of gradient slots."""
+        n, get = len(self.means), self.buffers.get
+        order = get("order", (n,), np.int32)
+        keys = get("keys", (n,), np.uint32)
+        spares = get("spare_order", (n,), np.int32), get("spare_keys", (n,), np.uint32)
+        count = cpu_binning.sort_by_depth(self.boxes, self.depths.view(np.uint32), order, spares[0], keys, spares[1])
+
+        self.tile_starts = np.empty(self.num_tiles + 1, np.int64)
+        self.first_pair = get("first_pair", (n,), np.int32)
+        self.num_pairs = get("num_pairs", (n,), np.int32)
+        total = cpu_binning.count_pairs(self.boxes, order, count, self.tiles_x, self.tile_starts, self.num_pairs)
+        self.pair_gaussian = get("pair_gaussian", (total,), np.int32)
+        self.pair_slot = get("pair_slot", (total,), np.int32)
+        self.pair_drawn = get("pair_drawn", (total,), np.bool_)
+        cpu_binning.fill_pairs(
+            self.boxes, order, count, self.tiles_x, self.tile_starts, self.first_pair, self.pair_gaussian, self.pair_slot
+        )
+
+    def _composite(self) -> tuple[Tensor, Tensor, Tensor]:
+        shape, get = (self.height, self.width), self.buffers.get
+        outputs = torch.empty(*shape, 3), torch.empty(shape), torch.empty(shape)
+        self.transmittance = get("transmittance", shape, np.float32)
+        self.last = get("last", shape, np.float32)
+        arguments = (
+            self.tiles_x, self.width, self.height, self.tile_starts, self.pair_gaussian, self.pair_drawn, self.records,
+            self.background, *(output.numpy() for output in outputs), self.transmittance, self.last,
+        )  # fmt: skip
+        run_pieces(lambda tiles: cpu_composite.composite(tiles, *arguments), self._tile_pieces())
+        return outputs
+
+    def backward(self, grad_image: Tensor, grad_alpha: Tensor, grad_depth: Tensor) -> tuple[Tensor, ...]:
+        """Gradients of means, scales, colours, opacities and background."""
+        n = len(self.means)
+        pair_grads = self.buffers.get("pair_grads", (len(self.pair_slot), cpu_project.NUM_GRADS), np.float32)
+        tile_grad_background = np.empty((self.num_tiles, 3))
+        arguments = (
+            self.tiles_x, self.width, self.height, self.tile_starts, self.pair_gaussian, self.pair_drawn, self.pair_slot,
+            self.records, self.background, self.transmittance, self.last,
+            grad_image.numpy(), grad_alpha.numpy(), grad_depth.numpy(), pair_grads, tile_grad_background,
+        )  # fmt: skip
+        run_pieces(lambda tiles: cpu_composite.composite_backward(tiles, *arguments), self._tile_pieces())
+
+        grads = torch.empty(n, 3), torch.empty(n), torch.empty(n, 3), torch.empty(n)
+        inputs = (self.means, self.scales, self.view, self.records, self.first_pair, self.num_pairs, pair_grads)
+
+        def project_backward(piece):
+            cpu_project.project_backward(*piece, *inputs, *(grad.numpy() for grad in grads))
+
+        run_pieces(project_backward, split_range(n, num_threads()))
+        return *grads, torch.from_numpy(tile_grad_background.sum(0)).float()
+
+    def _tile_pieces(self) -> list[np.ndarray]:
+        """Tiles in groups of similar cost: the longest lists are dealt out first."""
+        longest_first = np.argsort(-np.diff(self.tile_starts), kind="stable")
+        pieces = min(PIECES_PER_THREAD * num_threads(), self.num_tiles)
+        return [np.ascontiguousarray(longest_first[i::pieces]) for i in range(pieces)]
+
+
+class _Buffers:
+    """Arrays that one frame at a time uses and that outlive it, since fresh memory costs page faults."""
+
+    _idle: list[_Buffers] = []
+    _lock = threading.Lock()
+    MAX_IDLE = 8
+
+    def __init__(self):
+        self._arrays: dict[str, np.ndarray] = {}
+
+    @classmethod
+    def take(cls) -> _Buffers:
+        with cls._lock:
+            return cls._idle.pop() if cls._idle else cls()
+
+    def give_back(self) -> None:
+        with self._lock:
+            if len(self._idle) < self.MAX_IDLE:
+                self._idle.append(self)
+
+    def get(self, name: str, shape: tuple[int, ...], dtype: type) -> np.ndarray:
+        """An array of this shape with arbitrary content."""
+        size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+        array = self._arrays.get(name)
+        if array is None or array.nbytes < size:
+            array = self._arrays[name] = np.empty(size + size // 4 + 64, np.uint8)
+        return array[:size].view(dtype).reshape(shape)
+
+
+def _view(camera: Camera) -> Float[np.ndarray, "20"]:
+    """The camera as the row of numbers that the kernels read."""
+    K, w2c = camera.K.detach().double().cpu().numpy(), camera.w2c.detach().double().cpu().numpy()
+    intrinsics = [K[0, 0], K[1, 1], K[0, 2], K[1, 2]]
+    return np.array([*intrinsics, *slope_limits(camera), *w2c[:3, :3].ravel(), *w2c[:3, 3]])

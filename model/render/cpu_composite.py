@@ -1,0 +1,301 @@
+"""Compositing of one tile of the picture, forward and backward: the inner loops of the CPU rasteriser.
+
+Each Gaussian is blended over the pixels of its own footprint, row by row and LANES pixels at a time, in loops that LLVM
+turns into vector instructions: they have a fixed length, no branch, and one flat array for all that a pixel holds.
+A row's 64-bit word `alive` has one bit per column that can still take colour, so that hidden Gaussians cost little.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+from model.render.cpu_binning import TILE_HEIGHT, TILE_WIDTH
+from model.render.cpu_project import (
+    BLUE,
+    CONIC_XX,
+    CONIC_XY,
+    CONIC_YY,
+    CUT_POWER,
+    DEPTH,
+    GREEN,
+    NUM_GRADS,
+    OPACITY,
+    REACH_Y,
+    RECORD_SIZE,
+    RED,
+    U_CELL,
+    U_FRACTION,
+    V_CELL,
+    V_FRACTION,
+)
+from model.render.splatting import MAX_ALPHA, MIN_TRANSMITTANCE
+
+LANES = 8  # pixels in one step: the width of an AVX register
+STRIDE = TILE_WIDTH + LANES  # a row's last step may run over the tile's edge
+PLANE = STRIDE * TILE_HEIGHT
+BATCH = 32  # records fetched together, so that their cache misses overlap
+REFRESH_STEPS = 1024  # steps between two looks at which pixels are still alive
+
+# Planes of a tile's state. A pixel that is finished keeps its transmittance with the sign turned.
+TRANSMITTANCE, LAST, FIRST_VALUE = np.uintp(0), np.uintp(PLANE), np.uintp(2 * PLANE)
+NEXT = np.uintp(PLANE)
+BEHIND = FIRST_VALUE  # backward: the value seen behind the Gaussian at hand
+GRADS = np.uintp(3 * PLANE)  # backward: gradients of red, green, blue, depth, alpha
+SUMS = np.uintp(8 * PLANE)  # backward: LANES partial sums of each gradient
+FORWARD_SIZE = 6 * PLANE
+BACKWARD_SIZE = 8 * PLANE + NUM_GRADS * LANES
+
+ZERO, HALF, ONE, TWO = np.float32(0), np.float32(0.5), np.float32(1), np.float32(2)
+ALPHA_CEILING, TRANSMITTANCE_FLOOR = np.float32(MAX_ALPHA), np.float32(MIN_TRANSMITTANCE)
+SPAN_SLACK = np.float32(1e-3)  # pixels; rounding must not lose the footprint's edge, and the power test is exact
+FASTMATH = {"contract", "nsz", "arcp"}
+
+# exp(-p / 8) on 0 <= p <= 4.5 as a polynomial (Chebyshev nodes), then squared three times
+_NODES = 2.25 + 2.25 * np.cos(np.pi * (np.arange(64) + 0.5) / 64)
+E5, E4, E3, E2, E1, E0 = (np.float32(c) for c in np.polyfit(_NODES, np.exp(-_NODES / 8), 5))
+
+
+@njit(inline="always", fastmath=FASTMATH)
+def exp_of_minus(power):
+    """exp(-power) for powers in 0..4.5, to 3e-7 relative."""
+    root = E0 + power * (E1 + power * (E2 + power * (E3 + power * (E4 + power * E5))))
+    root = root * root
+    root = root * root
+    return root * root
+
+
+@njit(inline="always", fastmath=FASTMATH)
+def row_span(record, dy, tile_x, columns):
+    """First and one-past-last column of a tile where a footprint's ellipse meets a row."""
+    a, b, c = record[CONIC_XX], record[CONIC_XY], record[CONIC_YY]
+    middle = (record[U_CELL] - np.float32(tile_x)) + (record[U_FRACTION] - b / a * dy)
+    half = math.sqrt(max(TWO * record[CUT_POWER] - (c - b * b / a) * dy * dy, ZERO) / a) + SPAN_SLACK
+    return np.int64(max(np.ceil(middle - half), ZERO)), np.int64(min(np.floor(middle + half) + ONE, np.float32(columns)))
+
+
+@njit(inline="always")
+def row_range(record, tile_y, rows):
+    """First and one-past-last row of a tile that a footprint reaches."""
+    middle = (record[V_CELL] - np.float32(tile_y)) + record[V_FRACTION]
+    reach = record[REACH_Y] + SPAN_SLACK
+    return np.int64(max(np.ceil(middle - reach), ZERO)), np.int64(min(np.floor(middle + reach) + ONE, np.float32(rows)))
+
+
+@njit(nogil=True, cache=True)
+def refresh_alive(state, alive, rows, columns):
+    """Look up which pixels can still take colour; return whether any can."""
+    any_alive = False
+    for row in range(rows):
+        if alive[row] == 0:
+            continue
+        bits = np.uint64(0)
+        for column in range(columns):
+            if state[row * STRIDE + column] > ZERO:
+                bits |= np.uint64(1) << np.uint64(column)
+        alive[row] = bits
+        any_alive |= bits != 0
+    return any_alive
+
+
+@njit(nogil=True, cache=True, fastmath=FASTMATH)
+def composite(
+    tiles, tiles_x, width, height, tile_starts, pair_gaussian, pair_drawn, records, background,
+    image, alpha_image, depth_image, transmittance_image, last_image,
+):  # fmt: skip
+    """Draw some tiles: colour, alpha, depth, and what backward needs (transmittance, last Gaussian drawn)."""
+    state = np.empty(FORWARD_SIZE, np.float32)
+    alive = np.empty(TILE_HEIGHT, np.uint64)
+    batch = np.empty((BATCH, RECORD_SIZE), np.float32)
+    red_behind, green_behind, blue_behind = background[0], background[1], background[2]
+    for tile in tiles:
+        tile_x, tile_y = (tile % tiles_x) * TILE_WIDTH, (tile // tiles_x) * TILE_HEIGHT
+        columns, rows = min(TILE_WIDTH, width - tile_x), min(TILE_HEIGHT, height - tile_y)
+        start, end = tile_starts[tile], tile_starts[tile + 1]
+        if start == end:
+            for y in range(tile_y, tile_y + rows):
+                for x in range(tile_x, tile_x + columns):
+                    image[y, x, 0], image[y, x, 1], image[y, x, 2] = red_behind, green_behind, blue_behind
+                    alpha_image[y, x] = depth_image[y, x] = ZERO
+                    transmittance_image[y, x] = ONE
+                    last_image[y, x] = ZERO
+            continue
+
+        state[:] = ZERO
+        for row in range(rows):
+            for column in range(columns):
+                state[row * STRIDE + column] = ONE
+            alive[row] = np.uint64(0xFFFFFFFFFFFFFFFF)
+        refresh_alive(state, alive, rows, columns)
+        steps = 0
+        any_alive = True
+        for batch_start in range(start, end, BATCH):
+            batch_end = min(batch_start + BATCH, end)
+            if not any_alive:
+                pair_drawn[batch_start:batch_end] = False
+                continue
+            for i in range(batch_start, batch_end):
+                for j in range(RECORD_SIZE):
+                    batch[i - batch_start, j] = records[pair_gaussian[i], j]
+            for i in range(batch_start, batch_end):
+                record = batch[i - batch_start]
+                half_a, b, half_c = HALF * record[CONIC_XX], record[CONIC_XY], HALF * record[CONIC_YY]
+                cut, opacity = record[CUT_POWER], record[OPACITY]
+                red, green, blue, depth = record[RED], record[GREEN], record[BLUE], record[DEPTH]
+                rank = np.float32(i - start + 1)
+                drawn = False
+                row_begin, row_end = row_range(record, tile_y, rows)
+                for row in range(row_begin, row_end):
+                    if alive[row] == 0:
+                        continue
+                    dy = (np.float32(row + tile_y) - record[V_CELL]) - record[V_FRACTION]
+                    column_begin, column_end = row_span(record, dy, tile_x, columns)
+                    b_dy, c_dy_dy = b * dy, half_c * dy * dy
+                    for column in range(column_begin, column_end, LANES):
+                        if (alive[row] >> np.uint64(column)) & np.uint64(0xFF) == 0:
+                            continue
+                        drawn = True
+                        steps += 1
+                        dx_first = (np.float32(column + tile_x) - record[U_CELL]) - record[U_FRACTION]
+                        base = row * STRIDE + column
+                        for lane in range(LANES):
+                            p = np.uintp(base + lane)
+                            dx = dx_first + np.float32(lane)
+                            power = c_dy_dy + dx * (b_dy + half_a * dx)
+                            alpha = min(opacity * exp_of_minus(power), ALPHA_CEILING)
+                            before = state[TRANSMITTANCE + p]
+                            after = before - before * alpha
+                            inside = (power <= cut) & (before > ZERO)
+                            draws = inside & (after >= TRANSMITTANCE_FLOOR)
+                            stops = inside & (after < TRANSMITTANCE_FLOOR)
+                            weight = alpha * before if draws else ZERO
+                            kept = -before if stops else before
+                            state[TRANSMITTANCE + p] = after if draws else kept
+                            state[LAST + p] = rank if draws else state[LAST + p]
+                            state[FIRST_VALUE + p] += weight * red
+                            state[FIRST_VALUE + NEXT + p] += weight * green
+                            state[FIRST_VALUE + NEXT + NEXT + p] += weight * blue
+                            state[FIRST_VALUE + NEXT + NEXT + NEXT + p] += weight * depth
+                pair_drawn[i] = drawn
+            if steps >= REFRESH_STEPS:
+                steps = 0
+                any_alive = refresh_alive(state, alive, rows, columns)
+
+        for row in range(rows):
+            for column in range(columns):
+                p = np.uintp(row * STRIDE + column)
+                y, x = row + tile_y, column + tile_x
+                left = abs(state[TRANSMITTANCE + p])
+                image[y, x, 0] = state[FIRST_VALUE + p] + left * red_behind
+                image[y, x, 1] = state[FIRST_VALUE + NEXT + p] + left * green_behind
+                image[y, x, 2] = state[FIRST_VALUE + NEXT + NEXT + p] + left * blue_behind
+                depth_image[y, x] = state[FIRST_VALUE + NEXT + NEXT + NEXT + p]
+                alpha_image[y, x] = ONE - left
+                transmittance_image[y, x] = left
+                last_image[y, x] = state[LAST + p]
+
+
+@njit(nogil=True, cache=True, fastmath=FASTMATH)
+def composite_backward(
+    tiles, tiles_x, width, height, tile_starts, pair_gaussian, pair_drawn, pair_slot, records, background,
+    transmittance_image, last_image, grad_image, grad_alpha, grad_depth, pair_grads, tile_grad_background,
+):  # fmt: skip
+    """Gradients of some tiles' pairs, walking each list from far to near.
+
+    With value_i = colour_i . dL/dcolour + depth_i dL/ddepth + dL/dalpha and behind_i the value composited behind i:
+
+        dL/dalpha_i = T_i (value_i - behind_i),  behind_{i-1} = behind_i + alpha_i (value_i - behind_i),  T_i = T_{i+1} / (1 - alpha_i)
+    """
+    state = np.zeros(BACKWARD_SIZE, np.float32)
+    batch = np.empty((BATCH, RECORD_SIZE), np.float32)
+    for tile in tiles:
+        tile_x, tile_y = (tile % tiles_x) * TILE_WIDTH, (tile // tiles_x) * TILE_HEIGHT
+        columns, rows = min(TILE_WIDTH, width - tile_x), min(TILE_HEIGHT, height - tile_y)
+        start, end = tile_starts[tile], tile_starts[tile + 1]
+        red_sum, green_sum, blue_sum = 0.0, 0.0, 0.0
+        state[:] = ZERO
+        for row in range(rows):
+            for column in range(columns):
+                p = np.uintp(row * STRIDE + column)
+                y, x = row + tile_y, column + tile_x
+                left = transmittance_image[y, x]
+                red, green, blue = grad_image[y, x, 0], grad_image[y, x, 1], grad_image[y, x, 2]
+                red_sum += left * red
+                green_sum += left * green
+                blue_sum += left * blue
+                state[TRANSMITTANCE + p] = left
+                state[LAST + p] = last_image[y, x]
+                state[BEHIND + p] = red * background[0] + green * background[1] + blue * background[2]
+                state[GRADS + p] = red
+                state[GRADS + NEXT + p] = green
+                state[GRADS + NEXT + NEXT + p] = blue
+                state[GRADS + NEXT + NEXT + NEXT + p] = grad_depth[y, x]
+                state[GRADS + NEXT + NEXT + NEXT + NEXT + p] = grad_alpha[y, x]
+        tile_grad_background[tile, 0] = red_sum
+        tile_grad_background[tile, 1] = green_sum
+        tile_grad_background[tile, 2] = blue_sum
+
+        for batch_end in range(end, start, -BATCH):
+            batch_start = max(batch_end - BATCH, start)
+            for i in range(batch_start, batch_end):
+                if pair_drawn[i]:
+                    for j in range(RECORD_SIZE):
+                        batch[i - batch_start, j] = records[pair_gaussian[i], j]
+            for i in range(batch_end - 1, batch_start - 1, -1):
+                slot = pair_slot[i]
+                if not pair_drawn[i]:
+                    for j in range(NUM_GRADS):
+                        pair_grads[slot, j] = ZERO
+                    continue
+                record = batch[i - batch_start]
+                half_a, b, half_c = HALF * record[CONIC_XX], record[CONIC_XY], HALF * record[CONIC_YY]
+                cut, opacity = record[CUT_POWER], record[OPACITY]
+                red, green, blue, depth = record[RED], record[GREEN], record[BLUE], record[DEPTH]
+                rank = np.float32(i - start + 1)
+                for j in range(NUM_GRADS * LANES):
+                    state[SUMS + np.uintp(j)] = ZERO
+                row_begin, row_end = row_range(record, tile_y, rows)
+                for row in range(row_begin, row_end):
+                    dy = (np.float32(row + tile_y) - record[V_CELL]) - record[V_FRACTION]
+                    column_begin, column_end = row_span(record, dy, tile_x, columns)
+                    b_dy, c_dy_dy = b * dy, half_c * dy * dy
+                    for column in range(column_begin, column_end, LANES):
+                        dx_first = (np.float32(column + tile_x) - record[U_CELL]) - record[U_FRACTION]
+                        base = row * STRIDE + column
+                        for lane in range(LANES):
+                            p, q = np.uintp(base + lane), np.uintp(lane)
+                            dx = dx_first + np.float32(lane)
+                            power = c_dy_dy + dx * (b_dy + half_a * dx)
+                            raw = opacity * exp_of_minus(power)
+                            draws = (power <= cut) & (rank <= state[LAST + p])
+                            raw = raw if draws else ZERO
+                            alpha = min(raw, ALPHA_CEILING)
+                            before = state[TRANSMITTANCE + p] / (ONE - alpha)
+                            grad_red, grad_green = state[GRADS + p], state[GRADS + NEXT + p]
+                            grad_blue = state[GRADS + NEXT + NEXT + p]
+                            grad_z = state[GRADS + NEXT + NEXT + NEXT + p]
+                            value = state[GRADS + NEXT + NEXT + NEXT + NEXT + p]
+                            value += red * grad_red + green * grad_green + blue * grad_blue + depth * grad_z
+                            behind = state[BEHIND + p]
+                            contrast = value - behind
+                            state[BEHIND + p] = behind + alpha * contrast
+                            state[TRANSMITTANCE + p] = before
+                            weight = alpha * before
+                            pull = raw * before * contrast  # -dL/dpower
+                            state[SUMS + q] += weight * grad_red
+                            state[SUMS + q + np.uintp(LANES)] += weight * grad_green
+                            state[SUMS + q + np.uintp(2 * LANES)] += weight * grad_blue
+                            state[SUMS + q + np.uintp(3 * LANES)] += weight * grad_z
+                            state[SUMS + q + np.uintp(4 * LANES)] += pull
+                            state[SUMS + q + np.uintp(5 * LANES)] += pull * dx
+                            state[SUMS + q + np.uintp(6 * LANES)] += pull * dy
+                            state[SUMS + q + np.uintp(7 * LANES)] += pull * dx * dx
+                            state[SUMS + q + np.uintp(8 * LANES)] += pull * dx * dy
+                            state[SUMS + q + np.uintp(9 * LANES)] += pull * dy * dy
+                for j in range(NUM_GRADS):
+                    total = ZERO
+                    for lane in range(LANES):
+                        total += state[SUMS + np.uintp(j * LANES + lane)]
+                    pair_grads[slot, j] = total
