@@ -1,0 +1,139 @@
+"""Reads the pickles in which SMPL is published, without letting them run code.
+
+A pickle names the classes and functions that it wants called. Plain unpicklers obey; this one knows a short list
+(numpy arrays, scipy's sparse columns, a stand-in for chumpy's arrays) and refuses everything else by name.
+"""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from scipy import sparse
+
+
+class UnsafePickleError(ValueError):
+    """A pickle that asks for something outside the allow-list, or is none at all."""
+
+
+class _ChumpyArray:
+    """Stands in for chumpy.ch.Ch: keeps the state that was pickled, computes nothing."""
+
+    def __init__(self) -> None:
+        self.state: dict[str, object] = {}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.state = state
+
+    def to_array(self) -> np.ndarray:
+        if isinstance(self.state, dict) and isinstance(self.state.get("x"), np.ndarray):
+            return self.state["x"]
+        raise UnsafePickleError("a chumpy array in this pickle holds no plain values (key x); convert the file with SMPL's own tools")
+
+
+class _SparseColumns:
+    """Stands in for scipy's csc_matrix, whose pickled state varies with scipy's version."""
+
+    def __init__(self) -> None:
+        self.state: dict[str, object] = {}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.state = state
+
+    def to_array(self) -> np.ndarray:
+        try:
+            parts = tuple(np.asarray(self.state[k]) for k in ("data", "indices", "indptr"))
+            shape = tuple(int(n) for n in self.state.get("_shape", self.state.get("shape")))
+        except (KeyError, TypeError) as error:
+            raise UnsafePickleError(f"a sparse matrix in this pickle lacks {error}") from error
+        matrix = sparse.csc_matrix(parts, shape=shape)
+        matrix.check_format()
+        return matrix.toarray()
+
+
+def _reconstruct(subtype: type, shape: tuple[int, ...], typecode: object) -> np.ndarray:
+    """numpy's own first step in unpickling an array, for plain arrays only."""
+    return np.ndarray.__new__(np.ndarray, shape, np.dtype("b"))
+
+
+def _dtype(code: object, align: object = False, copy: object = True) -> np.dtype:
+    """A numpy type by its code; types of Python objects are refused, since their elements could be anything."""
+    dtype = np.dtype(code)
+    if dtype.hasobject:
+        raise UnsafePickleError("this pickle holds an array of Python objects; only arrays of numbers are read")
+    return dtype
+
+
+def _latin1(text: str, encoding: str = "latin1") -> bytes:
+    """Python 2 strings come as text to be encoded again."""
+    return text.encode("latin1")
+
+
+ALLOWED = {
+    ("numpy", "ndarray"): np.ndarray,
+    ("numpy", "dtype"): _dtype,
+    ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
+    ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
+    ("_codecs", "encode"): _latin1,
+    ("chumpy.ch", "Ch"): _ChumpyArray,
+    ("scipy.sparse.csc", "csc_matrix"): _SparseColumns,
+    ("scipy.sparse._csc", "csc_matrix"): _SparseColumns,
+    ("copy_reg", "_reconstructor"): lambda cls, base, state: cls.__new__(cls),
+    ("copyreg", "_reconstructor"): lambda cls, base, state: cls.__new__(cls),
+    ("__builtin__", "object"): object,
+    ("builtins", "object"): object,
+}
+
+
+class _Unpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> object:
+        try:
+            return ALLOWED[module, name]
+        except KeyError:
+            raise UnsafePickleError(f"refused {module}.{name}: a body model needs numbers only, and this pickle asks for code") from None
+
+    def persistent_load(self, pid: object) -> object:
+        raise UnsafePickleError("refused a persistent reference: a body model needs numbers only")
+
+
+def load_body_pickle(path: Path) -> dict[str, np.ndarray]:
+    """Read a pickled body model as named arrays of numbers; entries that are none are left out.
+
+    Raises:
+        UnsafePickleError: the file asks for anything outside the allow-list, or is no pickle of a dictionary.
+    """
+    with path.open("rb") as stream:
+        content = _unpickle(stream, path)
+    arrays = {}
+    for name, value in content.items():
+        if isinstance(value, _ChumpyArray | _SparseColumns):
+            value = value.to_array()
+        if isinstance(value, np.ndarray) and value.dtype != object:
+            arrays[str(name)] = value
+    return arrays
+
+
+def convert_pickle_to_npz(source: Path, destination: Path) -> None:
+    """Write a pickled body model's arrays as a .npz, whole or not at all."""
+    arrays = load_body_pickle(source)
+    partial = destination.with_name(destination.name + ".part")
+    try:
+        with partial.open("wb") as stream:
+            np.savez_compressed(stream, **arrays)
+        partial.replace(destination)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _unpickle(stream: BinaryIO, path: Path) -> dict[object, object]:
+    try:
+        content = _Unpickler(stream, encoding="latin1").load()
+    except UnsafePickleError as error:
+        raise UnsafePickleError(f"{path}: {error}") from None
+    except Exception as error:  # a damaged pickle can raise nearly anything
+        raise UnsafePickleError(f"{path} is no pickled body model: {type(error).__name__}: {error}") from error
+    if not isinstance(content, dict):
+        raise UnsafePickleError(f"{path} holds a {type(content).__name__}; expected a dictionary of arrays")
+    return content
