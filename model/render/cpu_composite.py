@@ -20,12 +20,22 @@ from model.render.cpu_project import (
     CONIC_YY,
     CUT_POWER,
     DEPTH,
+    GRAD_BLUE,
+    GRAD_DEPTH,
+    GRAD_GREEN,
+    GRAD_RED,
     GREEN,
     NUM_GRADS,
     OPACITY,
     REACH_Y,
     RECORD_SIZE,
     RED,
+    SUM_1,
+    SUM_X,
+    SUM_XX,
+    SUM_XY,
+    SUM_Y,
+    SUM_YY,
     U_CELL,
     U_FRACTION,
     V_CELL,
@@ -44,9 +54,8 @@ TRANSMITTANCE, LAST, FIRST_VALUE = np.uintp(0), np.uintp(PLANE), np.uintp(2 * PL
 NEXT = np.uintp(PLANE)
 BEHIND = FIRST_VALUE  # backward: the value seen behind the Gaussian at hand
 GRADS = np.uintp(3 * PLANE)  # backward: gradients of red, green, blue, depth, alpha
-SUMS = np.uintp(8 * PLANE)  # backward: LANES partial sums of each gradient
 FORWARD_SIZE = 6 * PLANE
-BACKWARD_SIZE = 8 * PLANE + NUM_GRADS * LANES
+BACKWARD_SIZE = 8 * PLANE
 
 ZERO, HALF, ONE, TWO = np.float32(0), np.float32(0.5), np.float32(1), np.float32(2)
 ALPHA_CEILING, TRANSMITTANCE_FLOOR = np.float32(MAX_ALPHA), np.float32(MIN_TRANSMITTANCE)
@@ -58,7 +67,13 @@ _NODES = 2.25 + 2.25 * np.cos(np.pi * (np.arange(64) + 0.5) / 64)
 E5, E4, E3, E2, E1, E0 = (np.float32(c) for c in np.polyfit(_NODES, np.exp(-_NODES / 8), 5))
 
 
-@njit(inline="always", fastmath=FASTMATH)
+@njit
+def offset(pixel, cell, fraction):
+    """From a footprint's centre to a pixel's, exact near the centre; compiled without leave to reorder the sum."""
+    return (np.float32(pixel) - cell) - fraction
+
+
+@njit(inline="always", error_model="numpy", fastmath=FASTMATH)
 def exp_of_minus(power):
     """exp(-power) for powers in 0..4.5, to 3e-7 relative."""
     root = E0 + power * (E1 + power * (E2 + power * (E3 + power * (E4 + power * E5))))
@@ -67,7 +82,7 @@ def exp_of_minus(power):
     return root * root
 
 
-@njit(inline="always", fastmath=FASTMATH)
+@njit(inline="always", error_model="numpy", fastmath=FASTMATH)
 def row_span(record, dy, tile_x, columns):
     """First and one-past-last column of a tile where a footprint's ellipse meets a row."""
     a, b, c = record[CONIC_XX], record[CONIC_XY], record[CONIC_YY]
@@ -100,7 +115,7 @@ def refresh_alive(state, alive, rows, columns):
     return any_alive
 
 
-@njit(nogil=True, cache=True, fastmath=FASTMATH)
+@njit(nogil=True, cache=True, error_model="numpy", fastmath=FASTMATH)
 def composite(
     tiles, tiles_x, width, height, tile_starts, pair_gaussian, pair_drawn, records, background,
     image, alpha_image, depth_image, transmittance_image, last_image,
@@ -150,7 +165,7 @@ def composite(
                 for row in range(row_begin, row_end):
                     if alive[row] == 0:
                         continue
-                    dy = (np.float32(row + tile_y) - record[V_CELL]) - record[V_FRACTION]
+                    dy = offset(row + tile_y, record[V_CELL], record[V_FRACTION])
                     column_begin, column_end = row_span(record, dy, tile_x, columns)
                     b_dy, c_dy_dy = b * dy, half_c * dy * dy
                     for column in range(column_begin, column_end, LANES):
@@ -158,7 +173,7 @@ def composite(
                             continue
                         drawn = True
                         steps += 1
-                        dx_first = (np.float32(column + tile_x) - record[U_CELL]) - record[U_FRACTION]
+                        dx_first = offset(column + tile_x, record[U_CELL], record[U_FRACTION])
                         base = row * STRIDE + column
                         for lane in range(LANES):
                             p = np.uintp(base + lane)
@@ -197,7 +212,7 @@ def composite(
                 last_image[y, x] = state[LAST + p]
 
 
-@njit(nogil=True, cache=True, fastmath=FASTMATH)
+@njit(nogil=True, cache=True, error_model="numpy", fastmath=FASTMATH | {"reassoc"})
 def composite_backward(
     tiles, tiles_x, width, height, tile_starts, pair_gaussian, pair_drawn, pair_slot, records, background,
     transmittance_image, last_image, grad_image, grad_alpha, grad_depth, pair_grads, tile_grad_background,
@@ -254,18 +269,19 @@ def composite_backward(
                 cut, opacity = record[CUT_POWER], record[OPACITY]
                 red, green, blue, depth = record[RED], record[GREEN], record[BLUE], record[DEPTH]
                 rank = np.float32(i - start + 1)
-                for j in range(NUM_GRADS * LANES):
-                    state[SUMS + np.uintp(j)] = ZERO
+                sum_red, sum_green, sum_blue, sum_z = ZERO, ZERO, ZERO, ZERO
+                sum_1, sum_x, sum_y, sum_xx, sum_xy, sum_yy = ZERO, ZERO, ZERO, ZERO, ZERO, ZERO
                 row_begin, row_end = row_range(record, tile_y, rows)
                 for row in range(row_begin, row_end):
-                    dy = (np.float32(row + tile_y) - record[V_CELL]) - record[V_FRACTION]
+                    dy = offset(row + tile_y, record[V_CELL], record[V_FRACTION])
                     column_begin, column_end = row_span(record, dy, tile_x, columns)
                     b_dy, c_dy_dy = b * dy, half_c * dy * dy
+                    row_1, row_x, row_xx = ZERO, ZERO, ZERO
                     for column in range(column_begin, column_end, LANES):
-                        dx_first = (np.float32(column + tile_x) - record[U_CELL]) - record[U_FRACTION]
+                        dx_first = offset(column + tile_x, record[U_CELL], record[U_FRACTION])
                         base = row * STRIDE + column
                         for lane in range(LANES):
-                            p, q = np.uintp(base + lane), np.uintp(lane)
+                            p = np.uintp(base + lane)
                             dx = dx_first + np.float32(lane)
                             power = c_dy_dy + dx * (b_dy + half_a * dx)
                             raw = opacity * exp_of_minus(power)
@@ -284,18 +300,20 @@ def composite_backward(
                             state[TRANSMITTANCE + p] = before
                             weight = alpha * before
                             pull = raw * before * contrast  # -dL/dpower
-                            state[SUMS + q] += weight * grad_red
-                            state[SUMS + q + np.uintp(LANES)] += weight * grad_green
-                            state[SUMS + q + np.uintp(2 * LANES)] += weight * grad_blue
-                            state[SUMS + q + np.uintp(3 * LANES)] += weight * grad_z
-                            state[SUMS + q + np.uintp(4 * LANES)] += pull
-                            state[SUMS + q + np.uintp(5 * LANES)] += pull * dx
-                            state[SUMS + q + np.uintp(6 * LANES)] += pull * dy
-                            state[SUMS + q + np.uintp(7 * LANES)] += pull * dx * dx
-                            state[SUMS + q + np.uintp(8 * LANES)] += pull * dx * dy
-                            state[SUMS + q + np.uintp(9 * LANES)] += pull * dy * dy
-                for j in range(NUM_GRADS):
-                    total = ZERO
-                    for lane in range(LANES):
-                        total += state[SUMS + np.uintp(j * LANES + lane)]
-                    pair_grads[slot, j] = total
+                            sum_red += weight * grad_red
+                            sum_green += weight * grad_green
+                            sum_blue += weight * grad_blue
+                            sum_z += weight * grad_z
+                            row_1 += pull
+                            row_x += pull * dx
+                            row_xx += pull * dx * dx
+                    sum_1 += row_1
+                    sum_x += row_x
+                    sum_xx += row_xx
+                    sum_y += row_1 * dy
+                    sum_xy += row_x * dy
+                    sum_yy += row_1 * dy * dy
+                grads = pair_grads[slot]
+                grads[GRAD_RED], grads[GRAD_GREEN], grads[GRAD_BLUE], grads[GRAD_DEPTH] = sum_red, sum_green, sum_blue, sum_z
+                grads[SUM_1], grads[SUM_X], grads[SUM_Y] = sum_1, sum_x, sum_y
+                grads[SUM_XX], grads[SUM_XY], grads[SUM_YY] = sum_xx, sum_xy, sum_yy

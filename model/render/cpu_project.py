@@ -32,7 +32,7 @@ NUM_GRADS = 10
 MAX_POWER = CUTOFF_SIGMAS**2 / 2
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, error_model="numpy")
 def project(begin, end, means, scales, colors, opacities, view, width, height, records, boxes, depths):
     """Write the footprint record, pixel box (x0, y0, x1, y1; x1 = 0 where nothing is drawn) and depth of each Gaussian."""
     for n in range(begin, end):
@@ -75,7 +75,7 @@ def project(begin, end, means, scales, colors, opacities, view, width, height, r
         records[n, RED], records[n, GREEN], records[n, BLUE] = colors[n, 0], colors[n, 1], colors[n, 2]
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, error_model="numpy")
 def project_backward(
     begin, end, means, scales, view, records, first_pair, num_pairs, pair_grads,
     grad_means, grad_scales, grad_colors, grad_opacities,
