@@ -6,10 +6,8 @@ mediapipe 0.10.14 carries (Apache-2.0); mediapipe itself is never imported.
 
 from __future__ import annotations
 
-import importlib.metadata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -18,19 +16,17 @@ from model.fitting import blazepose_boxes as boxes
 from model.fitting import blazepose_decode as decode
 from model.fitting.blazepose_boxes import Roi
 from model.fitting.blazepose_decode import BLAZEPOSE_NAMES
+from model.fitting.blazepose_networks import MissingDetectorError, Network
 
 __all__ = ["BLAZEPOSE_NAMES", "MissingDetectorError", "PoseDetector", "PoseLandmarks", "track_clip"]
 
-MEDIAPIPE_VERSION = "0.10.14"  # newer wheels carry no networks
 MIN_DETECTION = 0.5  # score below which a box is no person (published graph)
 MIN_PRESENCE = 0.5  # presence below which the person is lost (published graph)
 DETECTOR_SHAPES = ((2254, 12), (2254, 1))  # boxes with key points, score logits
 LANDMARK_SHAPES = ((195,), (1,), (256, 256, 1), (64, 64, 39), (117,))  # points, presence, mask, heat map, world points
+MAX_JUMP = 1.0  # beyond this, who is found after a loss is somebody else; see _jump
+NUM_LOOKS = 9  # frames of a clip that are searched for its subject
 TILE_OVERLAP = 0.5  # of a tile, when a small person is looked for tile by tile
-
-
-class MissingDetectorError(RuntimeError):
-    """The networks' files are not installed; the message says how to get them."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +65,8 @@ class PoseDetector:
     """
 
     def __init__(self, num_threads: int = 2) -> None:
-        self._detector = _Network("pose_detection/pose_detection.tflite", DETECTOR_SHAPES, num_threads)
-        self._landmarker = _Network("pose_landmark/pose_landmark_full.tflite", LANDMARK_SHAPES, num_threads)
+        self._detector = Network("pose_detection/pose_detection.tflite", DETECTOR_SHAPES, num_threads)
+        self._landmarker = Network("pose_landmark/pose_landmark_full.tflite", LANDMARK_SHAPES, num_threads)
         self._anchors = boxes.detector_anchors()
 
     def detect_boxes(self, image: UInt8[np.ndarray, "H W 3"]) -> list[tuple[tuple[float, float, float, float], float]]:
@@ -82,8 +78,8 @@ class PoseDetector:
     ) -> PoseLandmarks | None:
         """Find the person in one frame; `previous` says where it was in the frame before.
 
-        Without `previous`, or when the person is no longer there, the whole picture is searched: the nearest to the
-        previous place is taken, or else the largest and most central person.
+        Without `previous`, or when the person is no longer there, the whole picture is searched: for whoever is
+        nearest to the previous place and size, or else for the largest and most central person.
 
         Returns:
             The landmarks, or None where no person is found.
@@ -98,18 +94,18 @@ class PoseDetector:
                 return self._read(image, first.roi, with_mask=with_mask) or self._read(image, roi, with_mask=with_mask)
         return None
 
+    def prominence(self, image: UInt8[np.ndarray, "H W 3"]) -> float:
+        """Size in px, less when off the middle, of the most prominent person in the picture; 0 where nobody is."""
+        return max((_prominence(roi, image.shape) for roi, _ in self._find(image)), default=0.0)
+
     def _ranked(self, image: UInt8[np.ndarray, "H W 3"], previous: PoseLandmarks | None) -> list[Roi]:
-        """Squares of the people in the picture, the likeliest subject first."""
-        height, width = image.shape[:2]
-
-        def rank(roi: Roi) -> float:
-            away = np.hypot(roi.centre[0] - width / 2, roi.centre[1] - height / 2) / np.hypot(width / 2, height / 2)
-            if previous is None:
-                return -roi.size * (1 - 0.5 * away)
-            moved = np.hypot(*(np.asarray(roi.centre) - previous.alignment[0])) / previous.roi.size
-            return moved + abs(np.log(roi.size / previous.roi.size))
-
-        return sorted((roi for roi, _ in self._find(image)), key=rank)
+        """Squares of those in the picture who can be the person, the likeliest first."""
+        found = [roi for roi, _ in self._find(image)]
+        if previous is None:
+            return sorted(found, key=lambda roi: -_prominence(roi, image.shape))
+        jumps = [_jump(previous.roi, roi) for roi in found]
+        near = [(jump, roi) for jump, roi in zip(jumps, found, strict=True) if jump < MAX_JUMP]
+        return [roi for _, roi in sorted(near, key=lambda pair: pair[0])]
 
     def _find(self, image: UInt8[np.ndarray, "H W 3"]) -> list[tuple[Roi, float]]:
         """Squares of everybody in the picture; when nobody is seen in the whole, it is searched tile by tile."""
@@ -164,10 +160,13 @@ def track_clip(
     with_mask: bool = True,
     progress: Callable[[int], None] = lambda done: None,
 ) -> list[PoseLandmarks | None]:
-    """Follow one person through a clip.
+    """Follow one person through a clip: the one who looks largest and most central in a handful of frames over the clip.
+
+    That person is followed from its best frame to the end, and then from there back to the start, so that somebody who
+    is in the picture before the subject enters is not taken for it.
 
     Args:
-        images: the frames, in order.
+        images: the frames, in order. A sequence may load them when asked: each is read once, and a few once more.
         detector: a detector to use again; None makes one.
         with_mask: whether to keep a mask for each frame (4 bytes a pixel).
         progress: called with the number of frames done.
@@ -176,14 +175,40 @@ def track_clip(
         One answer a frame; None where the person is not found.
     """
     detector = detector or PoseDetector()
-    followed: list[PoseLandmarks | None] = []
+    images = images if isinstance(images, Sequence) else list(images)
+    followed: list[PoseLandmarks | None] = [None] * len(images)
+    if not len(images):
+        return followed
+    start = _best_look(images, detector)
     last = None
-    for i, image in enumerate(images):
-        found = detector.track(image, last, with_mask=with_mask)
-        followed.append(found)
-        last = found or last
-        progress(i + 1)
+    done = 0
+    for order in (range(start, len(images)), range(start - 1, -1, -1)):
+        last = followed[start]
+        for i in order:
+            followed[i] = detector.track(images[i], last, with_mask=with_mask)
+            last = followed[i] or last
+            done += 1
+            progress(done)
     return followed
+
+
+def _best_look(images: Sequence[UInt8[np.ndarray, "H W 3"]], detector: PoseDetector) -> int:
+    """Which of a few frames over the clip shows the most prominent person."""
+    looks = sorted(set(np.linspace(0, len(images) - 1, NUM_LOOKS).round().astype(int).tolist()))
+    return max(looks, key=lambda i: (detector.prominence(images[i]), -i))
+
+
+def _prominence(roi: Roi, shape: tuple[int, ...]) -> float:
+    """Size of a person in px, halved towards the corners of the picture."""
+    middle = np.array([shape[1], shape[0]]) / 2
+    away = np.linalg.norm(np.asarray(roi.centre) - middle) / np.linalg.norm(middle)
+    return roi.size * (1 - 0.5 * min(away, 1.0))
+
+
+def _jump(before: Roi, now: Roi) -> float:
+    """How much a person would have moved and grown: in sides of its square, plus the logarithm of the change of size."""
+    moved = np.linalg.norm(np.asarray(now.centre) - np.asarray(before.centre)) / before.size
+    return float(moved + abs(np.log(now.size / before.size)))
 
 
 def _bounds(roi: Roi, shape: tuple[int, ...]) -> tuple[float, float, float, float]:
@@ -207,41 +232,3 @@ def _person_box(
         high = np.maximum(high, [columns[-1] + 1, rows[-1] + 1])
     low, high = np.clip(low, 0, [width, height]), np.clip(high, 0, [width, height])
     return float(low[0]), float(low[1]), float(high[0]), float(high[1])
-
-
-class _Network:
-    """One .tflite file, run by LiteRT: one picture in, its outputs in a fixed order, told apart by their shapes."""
-
-    def __init__(self, name: str, shapes: tuple[tuple[int, ...], ...], num_threads: int) -> None:
-        try:
-            from ai_edge_litert.interpreter import Interpreter
-        except ImportError as error:
-            raise MissingDetectorError("LiteRT is not installed; run: pip install ai-edge-litert==2.3.0") from error
-        self._interpreter = Interpreter(model_path=str(network_file(name)), num_threads=num_threads)
-        self._interpreter.allocate_tensors()
-        self._input = self._interpreter.get_input_details()[0]["index"]
-        by_shape = {tuple(d["shape"][1:]): d["index"] for d in self._interpreter.get_output_details()}
-        assert set(by_shape) == set(shapes), f"{name} has outputs {sorted(by_shape)}, expected {sorted(shapes)}"
-        self._outputs = [by_shape[shape] for shape in shapes]
-
-    def __call__(self, image: Float[np.ndarray, "S S 3"]) -> list[np.ndarray]:
-        self._interpreter.set_tensor(self._input, image[None])
-        self._interpreter.invoke()
-        return [self._interpreter.get_tensor(index)[0].astype(np.float64) for index in self._outputs]
-
-
-def network_file(name: str) -> Path:
-    """Where the installed mediapipe wheel keeps one of its networks; `name` is relative to its modules/ folder.
-
-    Raises:
-        MissingDetectorError: the wheel is not installed, or this version of it carries no such file.
-    """
-    remedy = f"run: pip install --no-deps mediapipe=={MEDIAPIPE_VERSION}"
-    try:
-        wheel = importlib.metadata.distribution("mediapipe")
-    except importlib.metadata.PackageNotFoundError:
-        raise MissingDetectorError(f"expected the networks inside the mediapipe wheel, found no such wheel; {remedy}") from None
-    path = Path(str(wheel.locate_file("mediapipe"))) / "modules" / name
-    if not path.is_file():
-        raise MissingDetectorError(f"expected {name} inside mediapipe {MEDIAPIPE_VERSION}, found {wheel.version} without it; {remedy}")
-    return path

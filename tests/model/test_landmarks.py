@@ -9,10 +9,11 @@ import cv2
 import numpy as np
 import pytest
 
-from model.fitting import landmarks
+from model.fitting import blazepose_networks
 from model.fitting.blazepose_boxes import Roi, crop_roi, decode_detections, detector_anchors, paste_roi, roi_from_alignment
 from model.fitting.blazepose_decode import decode_landmarks, refine_by_heat
-from model.fitting.landmarks import BLAZEPOSE_NAMES, MissingDetectorError, PoseDetector, network_file, track_clip
+from model.fitting.blazepose_networks import MissingDetectorError, network_file
+from model.fitting.landmarks import BLAZEPOSE_NAMES, PoseDetector, track_clip
 
 TAIJI = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "taiji.mp4"
 needs_taiji = pytest.mark.skipif(not TAIJI.is_file(), reason=f"needs a real clip at {TAIJI}")
@@ -124,7 +125,7 @@ def test_a_missing_wheel_is_told_with_its_remedy(monkeypatch: pytest.MonkeyPatch
     def absent(name: str):
         raise importlib.metadata.PackageNotFoundError(name)
 
-    monkeypatch.setattr(landmarks.importlib.metadata, "distribution", absent)
+    monkeypatch.setattr(blazepose_networks.importlib.metadata, "distribution", absent)
     with pytest.raises(MissingDetectorError, match="pip install --no-deps mediapipe==0.10.14"):
         network_file("pose_detection/pose_detection.tflite")
 
@@ -169,7 +170,7 @@ def test_a_turned_picture_turns_the_world_landmarks(detector: PoseDetector, man:
     turned = detector.track(np.ascontiguousarray(np.rot90(man, k=-1)), with_mask=False)  # clockwise: up becomes right
     assert turned is not None
     expected = upright.points_world[:, [1, 0, 2]] * [-1, 1, 1]
-    body = [SIDE(n) for n in ("nose", "left_shoulder", "right_shoulder", "left_knee", "right_knee", "left_ankle", "right_ankle")]
+    body = [SIDE(f"{side}_{part}") for side in ("left", "right") for part in ("eye", "shoulder", "knee", "ankle")]
     assert np.linalg.norm(turned.points_world - expected, axis=1)[body].mean() < 0.12  # m; the network itself varies
 
 
@@ -198,3 +199,15 @@ def test_a_bystander_does_not_take_over(detector: PoseDetector, man: np.ndarray)
     pair[300:588, 1000:1280] = cv2.resize(man_alone, (280, 288), interpolation=cv2.INTER_AREA)
     followed = track_clip([pair, pair], detector=detector, with_mask=False)
     assert all(300 < f.points[:, 0].mean() < 1000 for f in followed)
+
+
+@needs_taiji
+def test_the_subject_is_not_who_happens_to_come_first(detector: PoseDetector, man: np.ndarray):
+    man_alone = man[:, 300:1000]
+    before = np.full((720, 1300, 3), man[10, 10], np.uint8)
+    before[300:588, 1000:1280] = cv2.resize(man_alone, (280, 288), interpolation=cv2.INTER_AREA)
+    after = before.copy()
+    after[:, 300:1000] = man_alone
+    followed = track_clip([before, after, after], detector=detector, with_mask=False)
+    assert all(300 < f.points[:, 0].mean() < 1000 for f in followed[1:])
+    assert followed[0] is None

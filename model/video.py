@@ -1,0 +1,107 @@
+"""Which frames of a clip to keep, which square of them to cut out, and what that does to the camera.
+
+Axes: F frames, H x W pixels. Times are seconds, lengths pixels with centres at +0.5.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+
+MIN_TRACKED_CORNERS = 20  # fewer say nothing about the camera
+
+
+def sample_times(
+    times: Float[np.ndarray, "F"], *, num_frames: int | None = None, fps: float | None = None
+) -> Int[np.ndarray, "K"]:
+    """Choose frames that lie evenly in time: a number of them, or so many a second. A frame is chosen at most once.
+
+    Exactly one of `num_frames` and `fps` is given. Uneven frame rates are met by taking the frame nearest to each wanted
+    time.
+    """
+    assert (num_frames is None) != (fps is None), "give num_frames or fps"
+    order = np.argsort(times, kind="stable")
+    first, last = times[order[0]], times[order[-1]]
+    if num_frames is not None:
+        if num_frames >= len(times):
+            return np.arange(len(times))
+        wanted = np.linspace(first, last, num_frames)
+    else:
+        wanted = first + np.arange(int(np.floor((last - first) * fps + 1e-6)) + 1) / fps
+    right = np.clip(np.searchsorted(times[order], wanted), 1, max(1, len(times) - 1))
+    left = right - 1
+    right = np.minimum(right, len(times) - 1)
+    nearest = np.where(wanted - times[order[left]] <= times[order[right]] - wanted, left, right)
+    return np.unique(order[nearest])
+
+
+@dataclass(frozen=True)
+class Window:
+    """A square of the source picture, and the side that it is resampled to.
+
+    Attributes:
+        x0, y0: its top left corner, px; may lie beyond the picture's border.
+        side: px of the source.
+        resolution: px of the result.
+    """
+
+    x0: int
+    y0: int
+    side: int
+    resolution: int
+
+    @property
+    def scale(self) -> float:
+        """Result pixels per source pixel."""
+        return self.resolution / self.side
+
+    def to_window(self, points: Float[np.ndarray, "*B 2"]) -> Float[np.ndarray, "*B 2"]:
+        """Carry source pixels to result pixels."""
+        return (points - np.array([self.x0, self.y0])) * self.scale
+
+    def intrinsics(self, K: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "3 3"]:
+        """The source camera's intrinsics, in result pixels."""
+        shift = np.array([[1.0, 0, -self.x0], [0, 1.0, -self.y0], [0, 0, 1]])
+        return np.diag([self.scale, self.scale, 1.0]) @ shift @ K
+
+    def cut(self, image: UInt8[np.ndarray, "H W C"]) -> UInt8[np.ndarray, "R R C"]:
+        """Cut the square out; what lies beyond the picture repeats its border."""
+        height, width = image.shape[:2]
+        x1, y1 = self.x0 + self.side, self.y0 + self.side
+        inside = image[np.clip(self.y0, 0, height - 1) : np.clip(y1, 1, height), np.clip(self.x0, 0, width - 1) : np.clip(x1, 1, width)]
+        beyond = [max(0, -self.y0), max(0, y1 - height), max(0, -self.x0), max(0, x1 - width)]
+        square = cv2.copyMakeBorder(inside, *beyond, cv2.BORDER_REPLICATE) if any(beyond) else inside
+        how = cv2.INTER_AREA if self.resolution < self.side else cv2.INTER_CUBIC
+        return cv2.resize(square, (self.resolution, self.resolution), interpolation=how)
+
+
+def window_around(boxes: Float[np.ndarray, "F 4"], *, margin: float, resolution: int) -> Window:
+    """The square around all boxes (x0, y0, x1, y1), with `margin` of the longer side left free all around."""
+    low, high = boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)
+    side = max(2, int(np.ceil((high - low).max() * (1 + 2 * margin))))
+    x0, y0 = np.floor((low + high) / 2 - side / 2 + 0.5).astype(int)
+    return Window(int(x0), int(y0), side, resolution)
+
+
+def camera_shift(
+    before: UInt8[np.ndarray, "H W 3"], now: UInt8[np.ndarray, "H W 3"], box: tuple[float, float, float, float]
+) -> float | None:
+    """How far the background moved between two frames, as a share of the picture's width; None where it has no texture.
+
+    Corners outside `box` (x0, y0, x1, y1, px: the person, in either frame) are followed by optical flow.
+    """
+    old, new = (cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (before, now))
+    outside = np.full(old.shape, 255, np.uint8)
+    x0, y0, x1, y1 = (int(v) for v in box)
+    outside[max(0, y0) : y1, max(0, x0) : x1] = 0
+    corners = cv2.goodFeaturesToTrack(old, 300, 0.01, 8, mask=outside)
+    if corners is None or len(corners) < MIN_TRACKED_CORNERS:
+        return None
+    moved, status, _ = cv2.calcOpticalFlowPyrLK(old, new, corners, None)
+    kept = status.ravel() == 1
+    if kept.sum() < MIN_TRACKED_CORNERS:
+        return None
+    return float(np.median(np.linalg.norm((moved - corners).reshape(-1, 2)[kept], axis=1)) / old.shape[1])
