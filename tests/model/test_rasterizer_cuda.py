@@ -1,0 +1,240 @@
+"""The CUDA backends: what is handed to the packages, and, where a GPU is, what comes back."""
+
+import importlib.util
+import inspect
+import math
+from types import SimpleNamespace
+from typing import NamedTuple
+
+import pytest
+import torch
+
+from model.camera import Camera
+from model.gaussians import Gaussians, Rendered
+from model.render import rasterize as interface
+from model.render.cuda import centered_canvas, projection_matrix, rasterize_diff_gaussian, rasterize_gsplat
+from model.render.rasterize import CUDA_BACKENDS, choose_backend, rasterize
+from model.render.reference import rasterize_reference
+
+BACKGROUND = torch.tensor([0.2, 0.5, 0.9])
+
+
+def random_gaussians(num_gaussians: int, seed: int, device: str = "cpu") -> Gaussians:
+    generator = torch.Generator().manual_seed(seed)
+    means = torch.rand(num_gaussians, 3, generator=generator) * 2 + torch.tensor([-1.0, -1.0, 1.0])
+    scales, opacities = torch.rand(2, num_gaussians, generator=generator)
+    parts = means, scales * 0.05 + 0.01, torch.rand(num_gaussians, 3, generator=generator), opacities
+    return Gaussians(*(part.to(device) for part in parts))
+
+
+def turned_view(width: int, height: int, center: tuple[float, float] | None = None) -> Camera:
+    cx, cy = center or (width / 2, height / 2)
+    w2c = torch.eye(4)
+    w2c[:3, :3] = torch.matrix_exp(torch.tensor([[0.0, -0.4, 0.2], [0.4, 0.0, 0.15], [-0.2, -0.15, 0.0]]))
+    w2c[:3, 3] = torch.tensor([0.2, -0.1, 0.6])
+    return Camera(torch.tensor([[70.0, 0, cx], [0, 80.0, cy], [0, 0, 1]]), w2c, width, height)
+
+
+class AuthorsSettings(NamedTuple):
+    """The fields of GaussianRasterizationSettings, first published version."""
+
+    image_height: int
+    image_width: int
+    tanfovx: float
+    tanfovy: float
+    bg: torch.Tensor
+    scale_modifier: float
+    viewmatrix: torch.Tensor
+    projmatrix: torch.Tensor
+    sh_degree: int
+    campos: torch.Tensor
+    prefiltered: bool
+    debug: bool
+
+
+class AuthorsRasterizer(torch.nn.Module):
+    """Reads its settings as the authors' CUDA code does, then draws with the twin."""
+
+    def __init__(self, raster_settings):
+        super().__init__()
+        self.settings = raster_settings
+
+    def forward(self, means3D, means2D, opacities, shs=None, colors_precomp=None, scales=None, rotations=None, cov3D_precomp=None):
+        s = self.settings
+        assert shs is None and cov3D_precomp is None and s.scale_modifier == 1
+        assert means2D.shape == means3D.shape and opacities.shape == (len(means3D), 1)
+        assert torch.equal(rotations, torch.tensor([[1.0, 0.0, 0.0, 0.0]]).expand(len(means3D), 4))
+        assert all(x.is_contiguous() for x in (means3D, opacities, colors_precomp, scales, rotations, s.viewmatrix, s.projmatrix))
+        w2c = s.viewmatrix.T
+        projection = s.projmatrix.T @ torch.linalg.inv(w2c)
+        fx, fy = s.image_width / (2 * s.tanfovx), s.image_height / (2 * s.tanfovy)
+        # its footprints take the focal length from the field of view, its centres from the matrix: they have to agree
+        torch.testing.assert_close(projection[0, 0].item() * s.image_width / 2, fx, rtol=1e-5, atol=0)
+        torch.testing.assert_close(projection[1, 1].item() * s.image_height / 2, fy, rtol=1e-5, atol=0)
+        cx, cy = (projection[0, 2] + 1) * s.image_width / 2, (projection[1, 2] + 1) * s.image_height / 2
+        assert abs(cx - s.image_width / 2) <= 0.51 and abs(cy - s.image_height / 2) <= 0.51  # its clamp assumes a centred view
+        torch.testing.assert_close(s.campos, torch.linalg.inv(w2c)[:3, 3])
+        camera = Camera(torch.tensor([[fx, 0, cx], [0, fy, cy], [0, 0, 1]]), w2c, s.image_width, s.image_height)
+        drawn = rasterize_reference(Gaussians(means3D, scales[:, 0], colors_precomp, opacities[:, 0]), camera, s.bg.detach())
+        return drawn.image.permute(2, 0, 1), torch.zeros(len(means3D))
+
+
+def gsplat_rasterization(
+    means, quats, scales, opacities, colors, viewmats, Ks, width, height,
+    near_plane=0.01, far_plane=1e10, radius_clip=0.0, eps2d=0.3, sh_degree=None, packed=True, tile_size=16,
+    backgrounds=None, render_mode="RGB", sparse_grad=False, absgrad=False, rasterize_mode="classic",
+):  # fmt: skip
+    """Checks shapes as gsplat 1.5.3 does (its signature), then draws with the twin."""
+    num_gaussians = len(means)
+    assert quats.shape == (num_gaussians, 4) and scales.shape == colors.shape == (num_gaussians, 3)
+    assert opacities.shape == (num_gaussians,) and viewmats.shape == (1, 4, 4) and Ks.shape == (1, 3, 3)
+    assert near_plane == 0.2 and eps2d == 0.3 and not packed and backgrounds is None and render_mode == "RGB+D"
+    camera = Camera(Ks[0], viewmats[0], width, height)
+    drawn = rasterize_reference(Gaussians(means, scales[:, 0], colors, opacities), camera, torch.zeros(3))
+    return torch.cat([drawn.image, drawn.depth[..., None]], dim=-1)[None], drawn.alpha[None, ..., None], {}
+
+
+FAKE_PACKAGES = {
+    "diff_gaussian_rasterization": SimpleNamespace(
+        GaussianRasterizer=AuthorsRasterizer, GaussianRasterizationSettings=AuthorsSettings
+    ),
+    "gsplat": SimpleNamespace(rasterization=gsplat_rasterization),
+}
+
+
+def draw_with_gradients(draw, gaussians: Gaussians, camera: Camera) -> tuple[Rendered, list[torch.Tensor]]:
+    inputs = (gaussians.means, gaussians.scales, gaussians.colors, gaussians.opacities, BACKGROUND.to(gaussians.means.device))
+    inputs = [x.clone().requires_grad_() for x in inputs]
+    drawn = draw(Gaussians(*inputs[:4]), camera, inputs[4])
+    generator = torch.Generator().manual_seed(2)
+    outputs = (drawn.image, drawn.alpha, drawn.depth)
+    sum((x * torch.randn(x.shape, generator=generator).to(x.device)).sum() for x in outputs).backward()
+    return drawn, [x.grad for x in inputs]
+
+
+@pytest.mark.parametrize("name", list(CUDA_BACKENDS))
+@pytest.mark.parametrize(
+    "camera",
+    [turned_view(60, 44), turned_view(60, 44, center=(22.3, 31.9)), turned_view(37, 29, center=(-12.0, 40.0))],
+    ids=["centred", "off centre", "principal point outside"],
+)
+def test_the_package_is_handed_the_same_scene_and_view(name, camera):
+    gaussians = random_gaussians(150, seed=1)
+    found, gradients = draw_with_gradients(
+        lambda *scene: CUDA_BACKENDS[name](*scene, FAKE_PACKAGES[name]), gaussians, camera
+    )
+    expected, expected_gradients = draw_with_gradients(rasterize_reference, gaussians, camera)
+    # float32 on both sides; on a larger canvas J is clamped farther out, which moves Gaussians beside the picture a little
+    for one, other in zip((found.image, found.alpha, found.depth), (expected.image, expected.alpha, expected.depth), strict=True):
+        assert one.shape == other.shape
+        assert (one - other).norm() < 2e-4 * other.norm()
+    for one, other in zip(gradients, expected_gradients, strict=True):
+        assert (one - other).norm() < 1e-3 * other.norm()
+
+
+@pytest.mark.parametrize("name", list(CUDA_BACKENDS))
+def test_a_gaussian_that_is_not_finite_reaches_the_package_invisible_and_gets_no_gradient(name):
+    gaussians, camera = random_gaussians(40, seed=3), turned_view(30, 20)
+    gaussians.means[5, 1] = math.nan
+    found, gradients = draw_with_gradients(lambda *scene: CUDA_BACKENDS[name](*scene, FAKE_PACKAGES[name]), gaussians, camera)
+    expected, _ = draw_with_gradients(rasterize_reference, gaussians, camera)
+    torch.testing.assert_close(found.image, expected.image, rtol=0, atol=1e-5)
+    assert all(torch.isfinite(gradient).all() for gradient in gradients)
+    assert not any(gradient[5].any() for gradient in gradients[:4])
+
+
+def test_the_projection_puts_points_where_the_camera_does():
+    camera, points = turned_view(60, 44, center=(22.3, 31.9)), random_gaussians(50, seed=4).means
+    homogeneous = torch.cat([camera.to_camera(points), torch.ones(50, 1)], dim=-1) @ projection_matrix(camera).T
+    ndc = homogeneous[:, :2] / homogeneous[:, 3:]
+    size = torch.tensor([60.0, 44.0])
+    authors_pixels = ((ndc + 1) * size - 1) / 2  # ndc2Pix in auxiliary.h: pixel i's centre is at i
+    torch.testing.assert_close(authors_pixels + 0.5, camera.project(points), rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("center", [(30.0, 22.0), (22.3, 31.9), (-12.0, 70.0)])
+def test_the_canvas_is_centred_and_contains_the_window(center):
+    camera = turned_view(60, 44, center=center)
+    canvas, left, top = centered_canvas(camera)
+    assert abs(canvas.width / 2 - canvas.K[0, 2]) <= 0.5 and abs(canvas.height / 2 - canvas.K[1, 2]) <= 0.5
+    assert 0 <= left <= canvas.width - 60 and 0 <= top <= canvas.height - 44
+    window = canvas.crop(left, top, 60, 44)
+    torch.testing.assert_close(window.K, camera.K)
+
+
+def test_settings_follow_the_version_of_the_authors_package():
+    class LaterSettings(NamedTuple):
+        image_height: int
+        image_width: int
+        tanfovx: float
+        tanfovy: float
+        bg: torch.Tensor
+        scale_modifier: float
+        viewmatrix: torch.Tensor
+        projmatrix: torch.Tensor
+        sh_degree: int
+        campos: torch.Tensor
+        prefiltered: bool
+        debug: bool
+        antialiasing: bool
+
+    seen = []
+
+    class Rasterizer(AuthorsRasterizer):
+        def forward(self, **arguments):
+            seen.append(self.settings)
+            return *super().forward(**arguments), torch.zeros(1)  # later versions add inverse depth
+
+    package = SimpleNamespace(GaussianRasterizer=Rasterizer, GaussianRasterizationSettings=LaterSettings)
+    rasterize_diff_gaussian(random_gaussians(5, seed=5), turned_view(20, 10), BACKGROUND, package)
+    assert len(seen) == 2 and not any(settings.antialiasing for settings in seen)
+
+
+def test_a_cuda_backend_refuses_tensors_on_the_cpu():
+    with pytest.raises(ValueError, match="cannot draw tensors on 'cpu'.*use 'cpu'"):
+        rasterize(random_gaussians(3, seed=6), turned_view(8, 8), BACKGROUND, backend="gsplat")
+
+
+@pytest.mark.parametrize("wanted", ["auto", "gsplat", "diff_gaussian_rasterization"])
+def test_a_missing_package_is_named_with_the_way_to_install_it(wanted, monkeypatch):
+    monkeypatch.setattr(interface.importlib, "import_module", _nothing_is_installed)
+    with pytest.raises(ImportError, match="no rasteriser for CUDA tensors") as caught:
+        choose_backend(wanted, "cuda")
+    expected = list(CUDA_BACKENDS) if wanted == "auto" else [wanted]
+    assert all(interface.HOW_TO_INSTALL[name] in str(caught.value) for name in expected)
+
+
+def test_auto_takes_the_package_that_imports(monkeypatch):
+    monkeypatch.setattr(
+        interface.importlib, "import_module", lambda name: FAKE_PACKAGES[name] if name == "gsplat" else _nothing_is_installed(name)
+    )
+    assert choose_backend("auto", "cuda") == "gsplat"
+
+
+def _nothing_is_installed(name: str):
+    raise ImportError(f"No module named {name!r}")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("name", list(CUDA_BACKENDS))
+@pytest.mark.parametrize("camera", [turned_view(160, 120), turned_view(160, 120, center=(50.0, 80.0))], ids=["centred", "off centre"])
+def test_the_package_draws_what_the_cpu_draws(name, camera):
+    if importlib.util.find_spec(name) is None:
+        pytest.skip(f"{name} is not installed")
+    gaussians = random_gaussians(500, seed=7, device="cuda")
+    found, gradients = draw_with_gradients(lambda *scene: rasterize(*scene, backend=name), gaussians, camera)
+    expected, expected_gradients = draw_with_gradients(lambda *scene: rasterize(*scene, backend="cpu"), gaussians, camera)
+    # the packages cut footprints a little farther out than 3 sigma, where alpha is about 0.01, and clamp alpha differently
+    for one, other in zip((found.image, found.alpha, found.depth), (expected.image, expected.alpha, expected.depth), strict=True):
+        assert (one - other).abs().mean() < 0.01
+    for one, other in zip(gradients, expected_gradients, strict=True):
+        assert torch.nn.functional.cosine_similarity(one.flatten(), other.flatten(), dim=0) > 0.98
+
+
+@pytest.mark.skipif(importlib.util.find_spec("gsplat") is None, reason="gsplat is not installed")
+def test_our_copy_of_gsplats_signature_is_the_installed_one():
+    import gsplat
+
+    assert set(inspect.signature(gsplat_rasterization).parameters) <= set(inspect.signature(gsplat.rasterization).parameters)
+
