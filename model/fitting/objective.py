@@ -1,0 +1,199 @@
+"""The objective of the body fit: which terms there are, how strong, and their sum at a state.
+
+Axes: F frames, L = 33 landmarks, J joints, D motion parameters of a frame. Spreads are one standard deviation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from model.body.body_model import BodyModel
+from model.fitting import terms
+from model.fitting.kinematics import (
+    BlendedPoints,
+    Skeleton,
+    SurfacePoints,
+    concatenate,
+    jacobian,
+    make_skeleton,
+    points_of_joints,
+    points_of_vertices,
+    pose_skeleton,
+)
+from model.fitting.observations import FitState, Observations, bone_mixtures
+from model.fitting.outline import OutlinePulls, add_outline
+from model.fitting.prior import PosePrior, anatomical_prior
+from model.fitting.solver import NormalEquations
+
+# de Leva 1996, share of the body's mass (both sexes, rounded), and the joints whose mean is near each segment's centre
+_SEGMENTS: tuple[tuple[float, tuple[int, ...]], ...] = (
+    (0.08, (15,)), (0.16, (9,)), (0.15, (3, 6)), (0.13, (0, 1, 2)),
+    (0.027, (16, 18)), (0.027, (17, 19)), (0.022, (18, 20)), (0.022, (19, 21)),
+    (0.144, (1, 4)), (0.144, (2, 5)), (0.045, (4, 7)), (0.045, (5, 8)), (0.014, (7, 10)), (0.014, (8, 11)),
+)  # fmt: skip
+_FACE, _HANDS, _HIPS = range(0, 11), range(17, 23), (23, 24)
+
+
+@dataclass(frozen=True)
+class Spreads:
+    """How strong each term is; the first names in params.yaml say the same.
+
+    Attributes:
+        landmark: of a detection of full confidence, share of the person's height.
+        radius: of the robust kernel, share of the person's height.
+        direction: of a world landmarks' bone, rad.
+        prior: strength of the pose prior, 0..1. limit: rad beyond a joint limit.
+        upright: of the pelvis' axis, rad. balance: of the centre of mass beside the feet, m.
+        turn, shift: usual acceleration of joints and of the root, rad/s^2 and m/s^2.
+        offset: of BlazePose's landmarks from the body's, m.
+        outline: of the silhouette, share of the person's height.
+    """
+
+    landmark: float
+    radius: float
+    direction: float
+    prior: float
+    limit: float
+    upright: float
+    balance: float
+    turn: float
+    shift: float
+    offset: float
+    outline: float
+
+
+@dataclass(frozen=True)
+class FitBody:
+    """A body model as the fit sees it.
+
+    Attributes:
+        skeleton: joints, linear in betas.
+        landmarks: BlazePose's 33 points on the body.
+        surface: the vertices, for the silhouette.
+        faces: triangles of the surface.
+        prior: which poses are likely.
+    """
+
+    skeleton: Skeleton
+    landmarks: BlendedPoints
+    joints: BlendedPoints
+    surface: SurfacePoints
+    faces: Tensor
+    prior: PosePrior
+
+    @property
+    def support(self) -> BlendedPoints:
+        """Centre of mass, middle of the left foot, middle of the right foot."""
+        mixture = torch.zeros(3, self.joints.weights.shape[0], dtype=self.joints.weights.dtype)
+        for mass, joints in _SEGMENTS:
+            mixture[0, list(joints)] += mass / len(joints)
+        mixture[0] /= mixture[0].sum()
+        mixture[1, [7, 10]] = mixture[2, [8, 11]] = 0.5
+        return self.joints.mix(mixture)
+
+
+def fit_body_of(model: BodyModel) -> FitBody:
+    """Take from a body model what the fit needs, in double precision. Pose correctives, where it has any, are left out."""
+    model = model.to(dtype=torch.float64)
+    skeleton = make_skeleton(model.parents, model.j_template, model.j_shapedirs)
+    surface = SurfacePoints(model.v_template, model.shapedirs, model.lbs_weights)
+    joints = points_of_joints(skeleton)
+    blends, ids = model.landmark_weights, model.landmark_weights.vertex_ids
+    vertices = points_of_vertices(surface.vertices[ids], surface.vertices_by_beta[ids], surface.lbs_weights[ids])
+    mixture = torch.zeros(len(blends.ids), len(ids), dtype=torch.float64)
+    used = torch.searchsorted(ids, blends.ids).clamp(max=len(ids) - 1)
+    mixture.scatter_add_(1, used, blends.vertex_weights)
+    landmarks = concatenate(vertices, joints).mix(torch.cat([mixture, blends.joint_weights], 1))
+    return FitBody(skeleton, landmarks, joints, surface, model.faces, anatomical_prior(model.joint_names))
+
+
+def landmark_shares() -> Float[Tensor, "33"]:
+    """How much each landmark counts: faces have eleven that err together, fingers and hips are placed loosely."""
+    share = torch.ones(33, dtype=torch.float64)
+    share[list(_FACE)] = 0.25
+    share[list(_HANDS)] = 0.35
+    share[list(_HIPS)] = 0.6
+    return share
+
+
+def offset_spreads(spread: float) -> Float[Tensor, "33"]:
+    """Spread of each landmark's offset: the hips' is known to be the largest."""
+    spreads = torch.full((33,), spread, dtype=torch.float64)
+    spreads[list(_HIPS)] *= 2
+    return spreads
+
+
+class BodyFitProblem:
+    """The sum of all terms at a state, as normal equations.
+
+    Args:
+        smooth: whether frames are joined in time.
+        only_motion: hold what the frames share.
+        pulls: what the silhouettes ask for, where they take part.
+    """
+
+    def __init__(
+        self,
+        body: FitBody,
+        seen: Observations,
+        spreads: Spreads,
+        *,
+        smooth: bool = True,
+        only_motion: bool = False,
+        pulls: OutlinePulls | None = None,
+    ) -> None:
+        self.body, self.seen, self.spreads = body, seen, spreads
+        self.smooth, self.only_motion, self.pulls = smooth, only_motion, pulls
+        self._share, self._mixtures, self._support = landmark_shares(), bone_mixtures(), body.support
+
+    def relaxed(self, **changes: float) -> BodyFitProblem:
+        """The same problem with other spreads."""
+        return BodyFitProblem(
+            self.body, self.seen, replace(self.spreads, **changes), smooth=self.smooth, only_motion=self.only_motion, pulls=self.pulls
+        )
+
+    def step(self, state: FitState, own: Float[Tensor, "F D"], shared: Float[Tensor, "Q"]) -> FitState:
+        return state.moved(own, torch.zeros(state.num_shared, dtype=own.dtype) if self.only_motion else shared)
+
+    def linearise(self, state: FitState) -> NormalEquations:
+        """Cost, gradient and Gauss-Newton matrix of every term."""
+        body, seen, s = self.body, self.seen, self.spreads
+        F, D = state.transl.shape[0], 6 + state.body_pose[0].numel()
+        model = NormalEquations.zero(F, D, 0 if self.only_motion else state.num_shared, state.transl.dtype)
+        posed = pose_skeleton(body.skeleton, state.betas, state.root, state.transl, state.body_pose)
+        landmarks = jacobian(body.skeleton, terms.with_offsets(body.landmarks, state.offsets), posed, state.betas)
+        height = seen.height_px
+        terms.add_reprojection(
+            model, seen, state, posed, landmarks, body.landmarks.weights,
+            spread_px=s.landmark * height, radius_px=s.radius * height, share=self._share, only_motion=self.only_motion,
+        )  # fmt: skip
+        terms.add_directions(model, seen, landmarks, self._mixtures, spread=s.direction, only_motion=self.only_motion)
+        terms.add_pose_prior(model, body.prior, state, strength=s.prior, limit_spread=s.limit)
+        terms.add_upright(model, body.skeleton, posed, spread=s.upright)
+        terms.add_balance(model, body.skeleton, self._support, posed, state.betas, spread=s.balance)
+        if self.pulls is not None:
+            add_outline(model, body, seen, state, posed, self.pulls, spread_px=s.outline * height, only_motion=self.only_motion)
+        if self.smooth:
+            terms.add_smoothness(model, state, seen.times, self._accelerations(D))
+        if not self.only_motion:
+            self._add_shared(model, state)
+        return model
+
+    def _accelerations(self, num_own: int) -> Float[Tensor, "D"]:
+        spread = torch.full((num_own,), self.spreads.turn, dtype=torch.float64)
+        spread[:3] = self.spreads.turn / 2  # a whole body turns more slowly than its limbs
+        spread[3:6] = self.spreads.shift
+        return spread
+
+    def _add_shared(self, model: NormalEquations, state: FitState) -> None:
+        """Betas, offsets and focal length stay near their guesses."""
+        S = state.betas.numel()
+        model.add_shared(state.betas, torch.ones_like(state.betas), 0)
+        inverse = (1 / offset_spreads(self.spreads.offset)).repeat_interleave(3)
+        model.add_shared(state.offsets.flatten() * inverse, inverse, S)
+        inverse = torch.full((1,), 1 / self.seen.focal_spread, dtype=state.betas.dtype)
+        model.add_shared(state.log_focal.reshape(1) * inverse, inverse, S + state.offsets.numel())
