@@ -24,6 +24,8 @@ MIN_DETECTION = 0.5  # score below which a box is no person (published graph)
 MIN_PRESENCE = 0.5  # presence below which the person is lost (published graph)
 DETECTOR_SHAPES = ((2254, 12), (2254, 1))  # boxes with key points, score logits
 LANDMARK_SHAPES = ((195,), (1,), (256, 256, 1), (64, 64, 39), (117,))  # points, presence, mask, heat map, world points
+TIGHTER = 0.8  # of the landmarks' square, for the mask
+ROOM = 1.05  # of the mask's own extent
 MAX_JUMP = 1.0  # beyond this, who is found after a loss is somebody else; see _jump
 NUM_LOOKS = 9  # frames of a clip that are searched for its subject
 TILE_OVERLAP = 0.5  # of a tile, when a small person is looked for tile by tile
@@ -93,6 +95,22 @@ class PoseDetector:
             if first is not None:
                 return self._read(image, first.roi, with_mask=with_mask) or self._read(image, roi, with_mask=with_mask)
         return None
+
+    def segment(self, image: UInt8[np.ndarray, "H W 3"], person: PoseLandmarks) -> Float[np.ndarray, "H W"]:
+        """A finer mask of a person who is found already: share of person in each pixel, 0..1.
+
+        The mask that comes with the landmarks spends a third of its pixels on empty margin. This one averages tighter
+        squares, each seen as it is and mirrored.
+        """
+        height, width = image.shape[:2]
+        total = np.zeros((height, width), np.float32)
+        squares = [Roi(person.roi.centre, person.roi.size * TIGHTER, person.roi.angle), _square_around_mask(person)]
+        for square in squares:
+            crop = boxes.crop_roi(image, square, decode.LANDMARK_SIZE).astype(np.float32) / 255
+            mask = decode.sigmoid(self._landmarker(crop)[2][..., 0])
+            mirrored = decode.sigmoid(self._landmarker(np.ascontiguousarray(crop[:, ::-1]))[2][..., 0])[:, ::-1]
+            total += boxes.paste_roi(((mask + mirrored) / 2).astype(np.float32), square, height, width)
+        return total / len(squares)
 
     def prominence(self, image: UInt8[np.ndarray, "H W 3"]) -> float:
         """Size in px, less when off the middle, of the most prominent person in the picture; 0 where nobody is."""
@@ -217,6 +235,17 @@ def _bounds(roi: Roi, shape: tuple[int, ...]) -> tuple[float, float, float, floa
     low = np.maximum(np.asarray(roi.centre) - reach, 0)
     high = np.minimum(np.asarray(roi.centre) + reach, [shape[1], shape[0]])
     return float(low[0]), float(low[1]), float(high[0]), float(high[1])
+
+
+def _square_around_mask(person: PoseLandmarks) -> Roi:
+    """The square of the same angle that just holds the person's mask."""
+    rows, columns = np.nonzero(person.mask > 0.3) if person.mask is not None else ((), ())
+    if not len(rows):
+        return person.roi
+    inside = person.roi.to_unit(np.stack([columns, rows], axis=1) + 0.5)
+    low, high = inside.min(axis=0), inside.max(axis=0)
+    centre = person.roi.to_image((low + high) / 2)
+    return Roi((float(centre[0]), float(centre[1])), float(person.roi.size * (high - low).max() * ROOM), person.roi.angle)
 
 
 def _person_box(

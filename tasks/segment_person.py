@@ -1,0 +1,209 @@
+"""Stage: from frames to soft masks of the person, with doubtful ones flagged.
+
+Axes: F frames, H x W pixels. Reads frames/; writes masks/NNNNNN.png (255 = person) and masks/segmentation.json.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+
+from model.fitting.landmarks import MissingDetectorError, PoseDetector, PoseLandmarks, track_clip
+from model.fitting.mask_checks import find_implausible, largest_part, steady_mask
+from model.fitting.matting import finish_outline
+from tasks.artifacts import (
+    ClipInfo,
+    Segmentation,
+    SubjectPaths,
+    frame_name,
+    read_clip,
+    read_frame,
+    replaced_folder,
+    subject_paths,
+    timed,
+    write_image,
+    write_json,
+)
+from tasks.errors import InputError, run_stage
+from tasks.progress import progress_bar
+from tasks.settings import SegmentPersonSettings, load_settings
+
+ROOM_PX = 24  # around the mask, for the motion search and the outline
+
+Segmenter = Callable[[UInt8[np.ndarray, "H W 3"], PoseLandmarks], Float[np.ndarray, "H W"]]
+
+
+def main() -> None:
+    settings = load_settings()
+    paths = subject_paths(settings.subject.name)
+    with timed(paths, "segment_person"):
+        clip = read_clip(paths)
+        images = np.stack([read_frame(paths, frame_id) for frame_id in clip.frame_ids])
+        masks, boxes, method = segment_clip(images, settings.segment_person)
+        masks, segmentation = judge_masks(masks, boxes, clip, method, settings.segment_person)
+        write_masks(paths, masks, clip, segmentation)
+    report(segmentation, len(masks))
+
+
+def segment_clip(
+    images: UInt8[np.ndarray, "F H W 3"], settings: SegmentPersonSettings
+) -> tuple[Float[np.ndarray, "F H W"], Float[np.ndarray, "F 4"], Segmentation]:
+    """Soft masks of the person, the box of its landmarks in each frame (NaN where there are none), and how it was done.
+
+    Raises:
+        InputError: neither method can run.
+    """
+    try:
+        detector = PoseDetector()
+    except MissingDetectorError as error:
+        raise InputError(str(error)) from error
+    segmenter, method = choose_segmenter(detector, settings)
+    with progress_bar("finding the person", len(images)) as show:
+        people = track_clip(images, detector=detector, progress=show)
+    coarse = np.zeros(images.shape[:3], np.float32)
+    with progress_bar(f"masks by {method.model}", len(images)) as show:
+        for i, (image, person) in enumerate(zip(images, people, strict=True)):
+            if person is not None:
+                coarse[i] = largest_part(segmenter(image, person), seed=person.mask)
+            show(i + 1)
+    boxes = np.array([p.box if p is not None else [np.nan] * 4 for p in people])
+    return finish_masks(images, coarse), boxes, method
+
+
+def finish_masks(
+    images: UInt8[np.ndarray, "F H W 3"], coarse: Float[np.ndarray, "F H W"]
+) -> Float[np.ndarray, "F H W"]:
+    """Steady the masks over time, then sharpen their outlines against the pictures; all inside the person's box."""
+    fine = np.zeros_like(coarse)
+    with progress_bar("outlines", len(images)) as show:
+        for i in range(len(images)):
+            box = _box_slices(coarse[i])
+            around = [j for j in (i - 1, i + 1) if 0 <= j < len(images) and coarse[j].any()]
+            steady = steady_mask(images[i][box], coarse[i][box], [(images[j][box], coarse[j][box]) for j in around])
+            fine[i][box] = largest_part(finish_outline(images[i][box], steady))
+            show(i + 1)
+    return fine
+
+
+def _box_slices(mask: Float[np.ndarray, "H W"]) -> tuple[slice, slice]:
+    """Rows and columns of the mask with some room around it; the whole picture where the mask is empty."""
+    rows, columns = np.flatnonzero((mask > 0.02).any(axis=1)), np.flatnonzero((mask > 0.02).any(axis=0))
+    if not len(rows):
+        return slice(None), slice(None)
+    return (slice(max(0, rows[0] - ROOM_PX), rows[-1] + 1 + ROOM_PX),
+            slice(max(0, columns[0] - ROOM_PX), columns[-1] + 1 + ROOM_PX))  # fmt: skip
+
+
+def judge_masks(
+    masks: Float[np.ndarray, "F H W"],
+    boxes: Float[np.ndarray, "F 4"],
+    clip: ClipInfo,
+    method: Segmentation,
+    settings: SegmentPersonSettings,
+) -> tuple[Float[np.ndarray, "F H W"], Segmentation]:
+    """Cut the masks at the source picture's border and flag those that cannot be trusted.
+
+    Raises:
+        InputError: more of them are flagged than settings.max_flagged_share.
+    """
+    inside = source_pixels(clip)
+    masks = masks * inside
+    boxes = np.where(np.isnan(boxes), np.array(clip.boxes), boxes)
+    flagged = {str(clip.frame_ids[i]): reason for i, reason in find_implausible(masks, boxes, inside).items()}
+    if len(flagged) > settings.max_flagged_share * len(masks):
+        frame, reason = next(iter(flagged.items()))
+        raise InputError(
+            f"{len(flagged)} of {len(masks)} masks by {method.model} cannot be trusted, expected at most "
+            f"{settings.max_flagged_share:.0%}; the first, frame {frame}: {reason}; use a clip that shows the whole person, "
+            f"try another segment_person.method, or raise segment_person.max_flagged_share in params.yaml"
+        )
+    return masks, Segmentation(method.method, method.model, flagged)
+
+
+def source_pixels(clip: ClipInfo) -> Bool[np.ndarray, "H W"]:
+    """Which pixels of the square show the source picture rather than its repeated border."""
+    x0, y0, side = clip.crop
+    centres = (np.arange(clip.resolution) + 0.5) * side / clip.resolution
+    x, y = centres + x0, centres + y0
+    return ((y > 0) & (y < clip.source_height))[:, None] & ((x > 0) & (x < clip.source_width))
+
+
+def write_masks(paths: SubjectPaths, masks: Float[np.ndarray, "F H W"], clip: ClipInfo, segmentation: Segmentation) -> None:
+    """Write masks and their record, all or nothing."""
+    with replaced_folder(paths.masks) as folder:
+        for frame_id, mask in zip(clip.frame_ids, masks, strict=True):
+            write_image(folder / frame_name(frame_id), np.rint(mask * 255).astype(np.uint8))
+        write_json(folder / "segmentation.json", vars(segmentation))
+
+
+def report(segmentation: Segmentation, num_frames: int) -> None:
+    """Say which masks are doubtful."""
+    for frame_id, reason in segmentation.flagged.items():
+        print(f"frame {frame_id} will not be trained on: its mask {reason}")
+    print(f"{num_frames - len(segmentation.flagged)} of {num_frames} masks are usable")
+
+
+# ------------------------------------------------------------------------------------------------- which segmentation
+
+
+def choose_segmenter(detector: PoseDetector, settings: SegmentPersonSettings) -> tuple[Segmenter, Segmentation]:
+    """rembg where its weights are at hand and it is wanted, else BlazePose's own segmentation; says which and why.
+
+    Raises:
+        InputError: rembg is asked for and its weights are not there.
+    """
+    weights = find_rembg_weights(settings)
+    if settings.method == "rembg" and weights is None:
+        raise InputError(
+            f"segment_person.method is rembg: expected {settings.rembg_model}.onnx in {rembg_home(settings)}, found none; "
+            f"put the weights there (nothing is downloaded), set segment_person.rembg_home, or use method: landmarks"
+        )
+    if settings.method != "landmarks" and weights is not None:
+        print(f"segmentation: rembg with {settings.rembg_model} ({weights})")
+        return rembg_segmenter(settings), Segmentation("rembg", settings.rembg_model, {})
+    why = "as asked" if settings.method == "landmarks" else f"{settings.rembg_model}.onnx is not in {rembg_home(settings)}"
+    print(f"segmentation: landmarks (BlazePose), {why}")
+    return detector.segment, Segmentation("landmarks", "pose_landmark_full", {})
+
+
+def rembg_home(settings: SegmentPersonSettings) -> Path:
+    """The folder in which rembg looks for weights."""
+    return Path(settings.rembg_home or os.environ.get("U2NET_HOME") or Path.home() / ".u2net").expanduser()
+
+
+def find_rembg_weights(settings: SegmentPersonSettings) -> Path | None:
+    """The weights that rembg would load, looked up as it does, without importing it."""
+    home, name = rembg_home(settings), settings.rembg_model
+    places = (home / "models" / name / f"{name}.onnx", home / f"{name}.onnx")
+    return next((path for path in places if path.is_file()), None)
+
+
+def rembg_segmenter(settings: SegmentPersonSettings) -> Segmenter:
+    """Run rembg's network of the chosen name.
+
+    rembg stretches each prediction to the full range 0..1, so an empty frame can come back as a false mask, and a constant
+    one as NaN: the first is caught by the checks that follow, the second counts as empty.
+    """
+    os.environ["U2NET_HOME"] = str(rembg_home(settings))
+    print("loading rembg (its first import compiles for a minute or two)")
+    from PIL import Image
+    from rembg import new_session
+
+    session = new_session(settings.rembg_model, providers=["CPUExecutionProvider"])
+
+    def segment(image: UInt8[np.ndarray, "H W 3"], person: PoseLandmarks) -> Float[np.ndarray, "H W"]:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            mask = np.asarray(session.predict(Image.fromarray(image))[0], dtype=np.float32) / 255
+        mask = cv2.resize(np.nan_to_num(mask), image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+        return mask
+
+    return segment
+
+
+if __name__ == "__main__":
+    run_stage(main)
