@@ -54,7 +54,11 @@ class MakeDemoSettings(Section):
     height: PositiveInt
     fps: PositiveInt
     seconds: PositiveFloat
+    second_seconds: PositiveFloat
     novel_views: PositiveInt
+    novel_pose_rows: PositiveInt
+    novel_size: PositiveInt
+    texture: PositiveInt
     crf: Annotated[int, Field(ge=0, le=51)]
 
 
