@@ -1,0 +1,315 @@
+"""Claims about extract_frames: what it refuses and says, how it samples, and where the camera goes."""
+
+from __future__ import annotations
+
+import os
+import struct
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+from ruamel.yaml import YAML
+
+from model.video import Window, camera_shift, sample_times, window_around
+from tasks import extract_frames
+from tasks.artifacts import SubjectPaths, read_clip, read_frame
+from tasks.errors import InputError, run_stage
+from tasks.settings import ExtractFramesSettings
+from tasks.video_file import _rgb, check_video, frames_of, open_video
+
+PROJECT = Path(__file__).resolve().parents[2]
+TAIJI = PROJECT.parent / "shared" / "data" / "taiji.mp4"
+needs_taiji = pytest.mark.skipif(not TAIJI.is_file(), reason=f"needs a real clip at {TAIJI}")
+
+
+def write_video(path: Path, frames: list[np.ndarray], *, fourcc: str = "mp4v", fps: float = 10.0) -> Path:
+    height, width = frames[0].shape[:2]
+    writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*fourcc), fps, (width, height))
+    assert writer.isOpened()
+    for frame in frames:
+        writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
+    writer.release()
+    return path
+
+
+def numbered(count: int, *, width: int = 96, height: int = 64) -> list[np.ndarray]:
+    """Frames whose brightness tells their number, with a white block at the top left."""
+    frames = []
+    for i in range(count):
+        frame = np.full((height, width, 3), 20 + 4 * i, np.uint8)
+        frame[:16, :16] = 250
+        frames.append(frame)
+    return frames
+
+
+def settings(**changes: object) -> ExtractFramesSettings:
+    values = dict(num_frames=8, fps=None, resolution=256, margin=0.1, focal_px=None, min_frames=4, min_person_share=0.5,
+                  min_decoded_share=0.98)  # fmt: skip
+    return ExtractFramesSettings(**(values | changes))
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A project folder of its own; returns how to run the stage on a video."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(video: object, **changes: object) -> SubjectPaths:
+        params = YAML(typ="safe").load((PROJECT / "params.yaml").read_text())
+        params["subject"] = {"name": "one", "video": str(video), "truth": "docs/no_truth"}
+        params["extract_frames"] = vars(settings(**changes))
+        with open("params.yaml", "w") as file:
+            YAML().dump(params, file)
+        run_stage(extract_frames.main)
+        return SubjectPaths(work=Path("work/one"), results=Path("results/one"))
+
+    return run
+
+
+# ------------------------------------------------------------------------------------------------------ what is refused
+
+
+@pytest.mark.parametrize(
+    ("video", "said"),
+    [
+        ("https://example.org/clip.mp4", "came the address https://example.org/clip.mp4; download it first"),
+        ("no_such.mp4", "found nothing at no_such.mp4; mend the path"),
+        ("frames/%03d.png", "a sequence of pictures is not read"),
+        (".", "came the directory ."),
+        (os.devnull, "is a device or a pipe"),
+    ],
+)
+def test_what_is_no_file_is_refused(video: str, said: str):
+    with pytest.raises(InputError) as caught:
+        check_video(video)
+    assert said in str(caught.value) and "expected a video file" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"hello, I am a film\n", "is a text file"),
+        ("Fil\u00edm \u2014 no".encode(), "is a text file"),
+        (b"#EXTM3U\n#EXT-X-VERSION:3\n/etc/passwd\n", "is a text file"),
+        (b"", "is empty"),
+        (bytes(range(256)) * 40, "does not open as one"),
+    ],
+)
+def test_a_file_that_is_no_video_is_refused(tmp_path: Path, content: bytes, said: str):
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=said):
+        open_video(str(path))
+
+
+def test_a_playlist_hidden_behind_a_zero_byte_is_refused(tmp_path: Path):
+    part = write_video(tmp_path / "part.ts", numbered(8), fourcc="mp4v")
+    path = tmp_path / "clip.m3u8"
+    path.write_bytes(b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n" + str(part).encode() + b"\n#EXT-X-ENDLIST\n\0")
+    with pytest.raises(InputError, match="does not open as one"):
+        open_video(str(path))
+
+
+def test_a_picture_is_no_video(tmp_path: Path):
+    cv2.imwrite(str(tmp_path / "clip.png"), numbered(1)[0])
+    with pytest.raises(InputError, match="does not open as one"):
+        open_video(str(tmp_path / "clip.png"))
+
+
+def test_a_cut_off_video_is_refused_with_both_counts(tmp_path: Path):
+    path = write_video(tmp_path / "clip.avi", numbered(40), fourcc="MJPG")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    video = open_video(str(path))
+    assert video.claimed_frames == 40 and 5 < len(video.times) < 30
+    with pytest.raises(InputError, match=rf"claims 40 frames but only {len(video.times)} decode .*damaged or cut off"):
+        extract_frames.check_length(video, settings())
+    assert extract_frames.check_length(video, settings(min_decoded_share=0.1)) == [
+        f"{len(video.times)} of 40 claimed frames decode"
+    ]
+
+
+def test_a_video_without_its_index_is_refused(tmp_path: Path):
+    path = write_video(tmp_path / "clip.mp4", numbered(40))
+    path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(InputError, match="damaged, cut off or of another kind"):
+        open_video(str(path))
+
+
+def test_bad_input_ends_the_stage_and_loses_nothing(project, tmp_path: Path, capsys: pytest.CaptureFixture):
+    kept = tmp_path / "work/one/frames/clip.json"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("{}")
+    with pytest.raises(SystemExit) as end:
+        project(write_video(tmp_path / "clip.mp4", numbered(3)))
+    assert end.value.code not in (0, None)
+    assert "has 3 frames, expected at least 4" in capsys.readouterr().err
+    assert kept.read_text() == "{}" and [p.name for p in (tmp_path / "work/one").iterdir()] == ["frames"]
+
+
+def test_a_video_without_a_person_is_refused(project, tmp_path: Path, capsys: pytest.CaptureFixture):
+    with pytest.raises(SystemExit):
+        project(write_video(tmp_path / "clip.mp4", numbered(12)))
+    assert "no person found in any of 8 frames" in capsys.readouterr().err
+
+
+def test_num_frames_and_fps_together_are_refused(tmp_path: Path):
+    video = open_video(str(write_video(tmp_path / "clip.mp4", numbered(12))))
+    with pytest.raises(InputError, match="either extract_frames.num_frames or extract_frames.fps"):
+        extract_frames.find_person(video, settings(fps=5.0))
+
+
+# ------------------------------------------------------------------------------------------------------------ the frames
+
+
+def test_frames_come_by_index_and_in_order(tmp_path: Path):
+    path = write_video(tmp_path / "clip.mp4", numbered(30))
+    shades = [float(f[40, 60].mean()) for f in frames_of(path, np.array([2, 3, 20, 29]))]
+    assert np.allclose(np.diff(shades), [4, 68, 36], atol=1.5) and shades[0] == pytest.approx(28, abs=6)  # lossy
+
+
+@pytest.mark.parametrize(("degrees", "corner"), [(0, "top left"), (90, "top right"), (180, "bottom right"), (270, "bottom left")])
+def test_the_rotation_flag_is_honoured(tmp_path: Path, degrees: int, corner: str):
+    path = write_video(tmp_path / "clip.mp4", numbered(6))
+    c, s = round(np.cos(np.radians(degrees))), round(np.sin(np.radians(degrees)))
+    content = bytearray(path.read_bytes())
+    at = content.index(b"tkhd") + 4 + 40  # the matrix of a version 0 track header: [a b u; c d v; x y w]
+    struct.pack_into(">9i", content, at, c << 16, s << 16, 0, -s << 16, c << 16, 0, 0, 0, 1 << 30)
+    path.write_bytes(content)
+    video = open_video(str(path))
+    assert (video.width, video.height) == ((64, 96) if degrees % 180 else (96, 64))
+    frame = next(frames_of(path, np.array([0])))
+    bright = np.argwhere(frame[..., 0] > 150).mean(axis=0) / frame.shape[:2]
+    assert corner == f"{'top' if bright[0] < 0.5 else 'bottom'} {'left' if bright[1] < 0.5 else 'right'}"
+
+
+def test_grey_and_transparent_frames_become_rgb():
+    grey = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    assert np.array_equal(_rgb(grey), np.repeat(grey[..., None], 3, axis=2))
+    bgra = np.dstack([grey, grey + 1, grey + 2, np.zeros_like(grey)])
+    assert np.array_equal(_rgb(bgra)[..., 0], grey + 2)
+
+
+def test_a_grey_video_opens(tmp_path: Path):
+    with av.open(str(tmp_path / "clip.avi"), "w") as container:
+        stream = container.add_stream("ffv1", rate=10, width=64, height=48, pix_fmt="gray")
+        for i in range(5):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64), 30 * i, np.uint8), format="gray")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    last = list(frames_of(open_video(str(tmp_path / "clip.avi")).path, np.arange(5)))[-1]
+    assert last.shape == (48, 64, 3) and np.allclose(last, 120, atol=1)
+
+
+def test_an_uneven_frame_rate_is_sampled_evenly_in_time(tmp_path: Path):
+    path = tmp_path / "clip.mp4"
+    stamps = list(range(0, 100, 2)) + list(range(100, 300, 20))  # 50 frames a second, then 5
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=100, width=64, height=48, pix_fmt="yuv420p")
+        stream.codec_context.time_base = Fraction(1, 100)
+        for stamp in stamps:
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 50, np.uint8), format="rgb24")
+            frame.pts = stamp
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    times = open_video(str(path)).times
+    assert np.allclose(times, np.array(stamps) / 100, atol=0.011)
+    chosen = times[sample_times(times, num_frames=12)]
+    assert np.abs(np.diff(chosen) - chosen[-1] / 11).max() < 0.2
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 50, 80])
+def test_even_sampling_gives_the_wanted_number_with_both_ends(count: int):
+    chosen = sample_times(np.arange(50) / 25, num_frames=count)
+    assert len(chosen) == min(count, 50) and chosen[0] == 0
+    assert count == 1 or chosen[-1] == 49
+    assert np.ptp(np.diff(chosen)) <= 1 if count > 1 else True
+
+
+def test_sampling_at_a_rate_keeps_that_rate():
+    chosen = sample_times(np.arange(50) / 25, fps=5.0)
+    assert np.array_equal(chosen, np.arange(0, 50, 5))
+    assert len(sample_times(np.arange(50) / 25, fps=1000.0)) == 50  # a frame is chosen once
+
+
+# ------------------------------------------------------------------------------------------------------------ the camera
+
+
+@pytest.mark.parametrize("resolution", [128, 400])
+def test_a_projected_point_lands_on_the_same_content_after_the_crop(resolution: int):
+    K = np.array([[700.0, 0, 160], [0, 700, 120], [0, 0, 1]])
+    point = K @ np.array([0.12, -0.06, 2.0])
+    u, v = point[:2] / point[2]
+    y, x = np.mgrid[:240, :320] + 0.5
+    image = (255 * np.exp(-((x - u) ** 2 + (y - v) ** 2) / (2 * 6.0**2))).astype(np.uint8)[..., None].repeat(3, axis=2)
+    window = window_around(np.array([[150.0, 30, 240, 200]]), margin=0.3, resolution=resolution)
+    assert window.y0 < 0 or window.y0 + window.side > 240  # it reaches over the border
+    cut = window.cut(image)[..., 0].astype(float)
+    assert cut.shape == (resolution, resolution)
+    expected = window.intrinsics(K) @ np.array([0.12, -0.06, 2.0])
+    rows, columns = np.mgrid[:resolution, :resolution] + 0.5
+    weight = np.where(cut > 10, cut, 0)
+    seen = np.array([(columns * weight).sum(), (rows * weight).sum()]) / weight.sum()
+    assert np.abs(seen - expected[:2] / expected[2]).max() < 0.1  # px; 8-bit rounding
+    assert np.allclose(window.to_window(np.array([u, v])), expected[:2] / expected[2])
+
+
+def test_beyond_the_border_the_border_repeats():
+    image = np.arange(8 * 10 * 3, dtype=np.uint8).reshape(8, 10, 3)
+    cut = Window(x0=-3, y0=2, side=10, resolution=10).cut(image)
+    assert np.array_equal(cut[:6, 3:], image[2:, :7])
+    assert np.array_equal(cut[:6, 0], image[2:, 0]) and np.array_equal(cut[9, 3:], image[7, :7])
+
+
+def test_a_moving_camera_is_noticed_and_a_still_one_is_not():
+    rng = np.random.default_rng(0)
+    scene = cv2.GaussianBlur(rng.integers(0, 255, (240, 400, 3), dtype=np.uint8), (0, 0), 2.0)
+    scene = cv2.normalize(scene, None, 0, 255, cv2.NORM_MINMAX)
+    still, moved = scene[:, 20:340].copy(), scene[:, 28:348].copy()
+    walker = still.copy()
+    walker[60:200, 100:160] = 255
+    person = (90.0, 50.0, 170.0, 210.0)
+    assert camera_shift(still, walker, person) < 0.002
+    assert camera_shift(still, moved, person) == pytest.approx(8 / 320, abs=0.002)
+    assert camera_shift(np.zeros_like(still), np.zeros_like(still), person) is None
+
+
+def test_a_person_in_too_few_frames_is_refused_with_the_count(tmp_path: Path):
+    video = open_video(str(write_video(tmp_path / "clip.mp4", numbered(12))))
+    with pytest.raises(InputError, match=r"found in only 4 of 12 frames .*33%, expected at least 50%"):
+        extract_frames.check_presence(video, [object()] * 4 + [None] * 8, settings())
+    with pytest.raises(InputError, match="only 3 sampled frames"):
+        extract_frames.check_presence(video, [object()] * 3, settings())
+    extract_frames.check_presence(video, [object()] * 8 + [None] * 4, settings())
+
+
+@pytest.fixture(scope="module")
+def man() -> list[np.ndarray]:
+    capture = cv2.VideoCapture(str(TAIJI))
+    return [cv2.cvtColor(cv2.resize(capture.read()[1], (640, 360)), cv2.COLOR_BGR2RGB) for _ in range(24)]
+
+
+@needs_taiji
+def test_a_real_clip_becomes_frames_that_hold_the_man(project, tmp_path: Path, man: list[np.ndarray]):
+    paths = project(write_video(tmp_path / "clip.mp4", man))
+    clip = read_clip(paths)
+    assert len(clip.frame_ids) == 8 and clip.dropped == {} and not clip.focal_known
+    assert clip.source_frames[0] == 0 and clip.source_frames[-1] == 23
+    boxes = np.array(clip.boxes)
+    assert boxes.min() > 0 and boxes.max() < 256
+    assert read_frame(paths, 3).shape == (256, 256, 3)
+    x0, y0, side = clip.crop
+    assert clip.K[0, 0] == pytest.approx(1.2 * 640 * 256 / side)
+    assert clip.K[:2, 2] == pytest.approx([(320 - x0) * 256 / side, (180 - y0) * 256 / side])
+
+
+@needs_taiji
+def test_frames_without_the_person_are_dropped_and_listed(project, tmp_path: Path, man: list[np.ndarray]):
+    empty = np.full((360, 640, 3), 90, np.uint8)
+    video = write_video(tmp_path / "clip.mp4", man[:9] + [empty] * 3)
+    clip = read_clip(project(video, num_frames=12, focal_px=500.0))
+    assert clip.source_frames == list(range(9)) and clip.frame_ids == list(range(9))
+    assert clip.dropped == {str(i): "no person found" for i in (9, 10, 11)}
+    assert clip.focal_known and clip.focal_px == pytest.approx(500 * 256 / clip.crop[2])
+    assert any("3 of 12 sampled frames show no person" in note for note in clip.notes)
