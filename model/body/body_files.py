@@ -27,6 +27,7 @@ JOINT_NAMES = {
     52: (*BODY_JOINTS, *FINGER_JOINTS),  # SMPL-H
     55: (*BODY_JOINTS, "jaw", "left_eye_smplhf", "right_eye_smplhf", *FINGER_JOINTS),  # SMPL-X
 }
+NUM_VERTICES = {24: 6890, 52: 6890, 55: 10475}
 NUM_SHAPE_DIRECTIONS_SMPLX = 300  # SMPL-X keeps expression directions behind its 300 shape directions
 
 
@@ -43,7 +44,8 @@ class BodyArrays:
     beta_names: tuple[str, ...]
     v_template: np.ndarray
     shapedirs: np.ndarray
-    posedirs: np.ndarray | None
+    posedirs: np.ndarray | None  # [V, 3, K]
+    pose_basis: np.ndarray | None  # [P, K]: coefficients of posedirs by pose feature; None where K = P
     J_regressor: sparse.csr_matrix
     parents: np.ndarray
     weights: np.ndarray
@@ -69,7 +71,8 @@ def read_open_body(path: Path = OPEN_BODY) -> BodyArrays:
             beta_names=tuple(data["beta_names"].tolist()),
             v_template=data["v_template"].astype(np.float64),
             shapedirs=data["shapedirs"].astype(np.float64),
-            posedirs=None,
+            posedirs=data["correctives"].astype(np.float64).transpose(1, 2, 0),
+            pose_basis=data["corrective_coefficients"].astype(np.float64),
             J_regressor=regressor,
             parents=data["parents"],
             weights=weights,
@@ -94,9 +97,11 @@ def read_body_file(
     missing = [k for k in ("v_template", "shapedirs", "J_regressor", "kintree_table", "weights", "f") if k not in data]
     if missing:
         raise BodyFileError(f"{path} is no SMPL-family model: it lacks {', '.join(missing)} (it has {', '.join(sorted(data)) or 'nothing'})")
-    num_joints = data["weights"].shape[1]
+    num_joints = data["weights"].shape[-1]
     if num_joints not in JOINT_NAMES:
         raise BodyFileError(f"{path} has {num_joints} joints; expected 24 (SMPL), 52 (SMPL-H) or 55 (SMPL-X)")
+    if data["v_template"].shape != (NUM_VERTICES[num_joints], 3):
+        raise BodyFileError(f"{path} has vertices {data['v_template'].shape}; a model of {num_joints} joints has ({NUM_VERTICES[num_joints]}, 3)")
     shapedirs = np.asarray(data["shapedirs"], dtype=np.float64)
     if num_expressions and num_joints != 55:
         raise BodyFileError(f"{path} has no expressions (only SMPL-X does); set num_expressions to 0")
@@ -116,6 +121,7 @@ def read_body_file(
         v_template=np.asarray(data["v_template"], dtype=np.float64),
         shapedirs=np.concatenate([shape, expressions], axis=-1),
         posedirs=np.asarray(data["posedirs"], dtype=np.float64) if "posedirs" in data else None,
+        pose_basis=None,
         J_regressor=sparse.csr_matrix(data["J_regressor"], dtype=np.float64),
         parents=parents,
         weights=np.asarray(data["weights"], dtype=np.float64),

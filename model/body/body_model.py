@@ -51,7 +51,8 @@ class BodyModel:
         landmark_weights: how the 33 BlazePose landmarks are made of vertices and joints.
         v_template, shapedirs: mean surface and its change per unit of each coefficient, metres.
         j_template, j_shapedirs: the same of the joints, from the regressor (joints are linear in the shape).
-        posedirs: pose correctives by (joint rotation - identity), metres; None where there are none.
+        posedirs: pose correctives, metres; None where there are none.
+        pose_basis: their coefficients by pose feature (joint rotations - identity); None where each feature has its own.
     """
 
     name: str
@@ -67,7 +68,8 @@ class BodyModel:
     shapedirs: Float[Tensor, "V 3 S"]
     j_template: Float[Tensor, "J 3"]
     j_shapedirs: Float[Tensor, "J 3 S"]
-    posedirs: Float[Tensor, "P V*3"] | None
+    posedirs: Float[Tensor, "K V*3"] | None
+    pose_basis: Float[Tensor, "P K"] | None
 
     landmark_names = LANDMARK_NAMES
 
@@ -143,6 +145,7 @@ class BodyModel:
         batch = rest_to_posed.shape[:-3]
         if self.posedirs is not None:
             feature = (rotations[..., 1:, :, :] - torch.eye(3, dtype=self.dtype, device=self.device)).reshape(*batch, -1)
+            feature = feature if self.pose_basis is None else feature @ self.pose_basis
             vertices = vertices + (feature @ self.posedirs).reshape(*batch, -1, 3)
         blended = (self.lbs_weights @ rest_to_posed.flatten(-2)).unflatten(-1, (4, 4))
         vertices = (blended[..., :3, :3] @ vertices[..., None])[..., 0] + blended[..., :3, 3]
@@ -259,6 +262,7 @@ def body_model_from_arrays(arrays: BodyArrays) -> BodyModel:
         j_template=floats(regressor @ arrays.v_template.astype("float64")),
         j_shapedirs=j_shapedirs,
         posedirs=posedirs,
+        pose_basis=None if arrays.pose_basis is None else floats(arrays.pose_basis),
     )
 
 

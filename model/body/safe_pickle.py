@@ -58,6 +58,16 @@ def _reconstruct(subtype: type, shape: tuple[int, ...], typecode: object) -> np.
     return np.ndarray.__new__(np.ndarray, shape, np.dtype("b"))
 
 
+def _frombuffer(buffer: bytes, dtype: np.dtype, shape: tuple[int, ...], order: str) -> np.ndarray:
+    """numpy's own way to unpickle an array since pickle protocol 5."""
+    return np.frombuffer(buffer, dtype=dtype).reshape(shape, order=order)
+
+
+def _scalar(dtype: np.dtype, data: bytes) -> np.generic:
+    """A single number."""
+    return np.frombuffer(data, dtype=dtype)[0]
+
+
 def _dtype(code: object, align: object = False, copy: object = True) -> np.dtype:
     """A numpy type by its code; types of Python objects are refused, since their elements could be anything."""
     dtype = np.dtype(code)
@@ -76,6 +86,10 @@ ALLOWED = {
     ("numpy", "dtype"): _dtype,
     ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
     ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
+    ("numpy.core.numeric", "_frombuffer"): _frombuffer,
+    ("numpy._core.numeric", "_frombuffer"): _frombuffer,
+    ("numpy.core.multiarray", "scalar"): _scalar,
+    ("numpy._core.multiarray", "scalar"): _scalar,
     ("_codecs", "encode"): _latin1,
     ("chumpy.ch", "Ch"): _ChumpyArray,
     ("scipy.sparse.csc", "csc_matrix"): _SparseColumns,
