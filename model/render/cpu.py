@@ -4,7 +4,7 @@ Axes: N Gaussians, P (Gaussian, tile) pairs, T tiles, H x W pixels. float32. Res
 threads, bit for bit. Each picture keeps what its own backward pass needs, so several can be drawn before the first
 backward. The first call of a process compiles for some twenty seconds, or loads numba's cache.
 
-Steps: project each Gaussian; sort by depth; list the Gaussians of each tile; composite tile by tile. Backward walks the
+Steps: project each Gaussian; list the Gaussians of each tile; sort and composite tile by tile. Backward walks the
 tiles again from far to near, leaves one gradient per pair, and sums a Gaussian's pairs in a fixed order.
 """
 
@@ -81,67 +81,65 @@ class _Frame:
     def draw(self) -> tuple[Tensor, Tensor, Tensor]:
         """Image, alpha and depth."""
         self._project()
-        self._list_pairs()
+        self._deal_pairs()
         return self._composite()
 
     def _project(self) -> None:
         """Footprints, boxes and depths of all Gaussians."""
         n, get = len(self.means), self.buffers.get
         self.records = get("records", (n, cpu_project.RECORD_SIZE), np.float32)
-        self.boxes = get("boxes", (n, 4), np.int32)
+        self.spans = get("spans", (n, 4), np.int32)
         self.depths = get("depths", (n,), np.float32)
         inputs = (self.means, self.scales, self.colors, self.opacities, self.view, self.width, self.height)
 
         def project(piece):
-            cpu_project.project(*piece, *inputs, self.records, self.boxes, self.depths)
+            cpu_project.project(*piece, *inputs, self.records, self.spans, self.depths)
 
         run_pieces(project, split_range(n, num_threads()))
 
-    def _list_pairs(self) -> None:
-        """The list of Gaussians of each tile, near to far, and each Gaussian's run of gradient slots."""
-        n, get = len(self.means), self.buffers.get
-        order = get("order", (n,), np.int32)
-        keys = get("keys", (n,), np.uint32)
-        spares = get("spare_order", (n,), np.int32), get("spare_keys", (n,), np.uint32)
-        count = cpu_binning.sort_by_depth(self.boxes, self.depths.view(np.uint32), order, spares[0], keys, spares[1])
-
+    def _deal_pairs(self) -> None:
+        """The list of Gaussians of each tile, not sorted yet, and each Gaussian's run of gradient slots."""
+        get = self.buffers.get
         self.tile_starts = np.empty(self.num_tiles + 1, np.int64)
-        self.first_pair = get("first_pair", (n,), np.int32)
-        self.num_pairs = get("num_pairs", (n,), np.int32)
-        total = cpu_binning.count_pairs(self.boxes, order, count, self.tiles_x, self.tile_starts, self.num_pairs)
-        self.pair_gaussian = get("pair_gaussian", (total,), np.int32)
-        self.pair_slot = get("pair_slot", (total,), np.int32)
-        self.pair_drawn = get("pair_drawn", (total,), np.bool_)
-        cpu_binning.fill_pairs(
-            self.boxes, order, count, self.tiles_x, self.tile_starts, self.first_pair, self.pair_gaussian, self.pair_slot
-        )
+        num_pairs = cpu_binning.count_pairs(self.spans, self.tiles_x, self.tile_starts)
+        self.keys, self.pairs = get("keys", (num_pairs,), np.uint32), get("pairs", (num_pairs,), np.uint64)
+        depth_bits = self.depths.view(np.uint32)
+        cpu_binning.deal_pairs(self.spans, depth_bits, self.tiles_x, self.tile_starts, self.keys, self.pairs)
 
     def _composite(self) -> tuple[Tensor, Tensor, Tensor]:
-        shape, get = (self.height, self.width), self.buffers.get
+        """Sort and draw every tile."""
+        shape, num_pairs, get = (self.height, self.width), len(self.pairs), self.buffers.get
+        spares = get("spare_keys", (num_pairs,), np.uint32), get("spare_pairs", (num_pairs,), np.uint64)
         outputs = torch.empty(*shape, 3), torch.empty(shape), torch.empty(shape)
+        self.drawn = get("drawn", (num_pairs,), np.bool_)
         self.transmittance = get("transmittance", shape, np.float32)
         self.last = get("last", shape, np.float32)
         arguments = (
-            self.tiles_x, self.width, self.height, self.tile_starts, self.pair_gaussian, self.pair_drawn, self.records,
-            self.background, *(output.numpy() for output in outputs), self.transmittance, self.last,
+            self.tiles_x, self.width, self.height, self.tile_starts, self.pairs, self.drawn, self.records, self.background,
+            *(output.numpy() for output in outputs), self.transmittance, self.last,
         )  # fmt: skip
-        run_pieces(lambda tiles: cpu_composite.composite(tiles, *arguments), self._tile_pieces())
+
+        def draw(tiles):
+            cpu_binning.sort_tiles(tiles, self.tile_starts, self.keys, self.pairs, *spares)
+            cpu_composite.composite(tiles, *arguments)
+
+        run_pieces(draw, self._tile_pieces())
         return outputs
 
     def backward(self, grad_image: Tensor, grad_alpha: Tensor, grad_depth: Tensor) -> tuple[Tensor, ...]:
         """Gradients of means, scales, colours, opacities and background."""
         n = len(self.means)
-        pair_grads = self.buffers.get("pair_grads", (len(self.pair_slot), cpu_project.NUM_GRADS), np.float32)
+        pair_grads = self.buffers.get("pair_grads", (len(self.pairs), cpu_project.NUM_GRADS), np.float32)
         tile_grad_background = np.empty((self.num_tiles, 3))
         arguments = (
-            self.tiles_x, self.width, self.height, self.tile_starts, self.pair_gaussian, self.pair_drawn, self.pair_slot,
-            self.records, self.background, self.transmittance, self.last,
+            self.tiles_x, self.width, self.height, self.tile_starts, self.pairs, self.drawn, self.records, self.background,
+            self.transmittance, self.last,
             grad_image.numpy(), grad_alpha.numpy(), grad_depth.numpy(), pair_grads, tile_grad_background,
         )  # fmt: skip
         run_pieces(lambda tiles: cpu_composite.composite_backward(tiles, *arguments), self._tile_pieces())
 
         grads = torch.empty(n, 3), torch.empty(n), torch.empty(n, 3), torch.empty(n)
-        inputs = (self.means, self.scales, self.view, self.records, self.first_pair, self.num_pairs, pair_grads)
+        inputs = (self.means, self.scales, self.view, self.records, self.spans, pair_grads)
 
         def project_backward(piece):
             cpu_project.project_backward(*piece, *inputs, *(grad.numpy() for grad in grads))

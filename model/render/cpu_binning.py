@@ -1,7 +1,8 @@
 """Which Gaussians each tile of the picture draws, from near to far: sorting for the CPU rasteriser.
 
-Axes: N Gaussians, M of them visible, P (Gaussian, tile) pairs. A pair has two numbers: its place in the list of its
-tile, where compositing walks, and its place among the pairs of its Gaussian, where gradients are kept and summed.
+Axes: N Gaussians, P (Gaussian, tile) pairs. A pair has two numbers: its place in the list of its tile, where
+compositing walks, and its slot among the pairs of its Gaussian, where gradients are kept and summed. Pairs are dealt to
+the tiles in one pass over the Gaussians, and then every tile sorts its own, in parallel and within the cache.
 """
 
 from __future__ import annotations
@@ -11,78 +12,79 @@ from numba import njit
 
 TILE_WIDTH = 64  # pixels; the compositor keeps one bit per column in a 64-bit word
 TILE_HEIGHT = 32
-RADIX_BITS = 11  # three digits cover the 31 bits of a positive float
+
+# A Gaussian's tiles: a rectangle in the grid of tiles, and the first of its gradient slots.
+FIRST_TILE, TILES_ACROSS, TILES_DOWN, FIRST_SLOT = 0, 1, 2, 3
+
+# A pair in one 64-bit word: Gaussian in the upper half, slot in the lower.
+HALF_WORD = np.uint64(32)
+LOWER_HALF = np.uint64(0xFFFFFFFF)
+
+RADIX_BITS = 8  # four digits cover the bits of a float; a digit that is the same for all is skipped
+BUCKETS = 1 << RADIX_BITS
 
 
 @njit(nogil=True, cache=True)
-def sort_by_depth(boxes, depth_bits, order, spare_order, keys, spare_keys):
-    """Order the visible Gaussians by depth, ties by index: a stable radix sort on the bits of positive floats.
-
-    Returns:
-        The number M of visible Gaussians; `order` holds their indices.
-    """
-    count = 0
-    for n in range(boxes.shape[0]):
-        if boxes[n, 2] > 0:
-            order[count] = n
-            keys[count] = depth_bits[n]
-            count += 1
-    buckets = 1 << RADIX_BITS
-    counts = np.empty(buckets, np.int64)
-    for digit in range(3):
-        shift, mask = np.uint32(digit * RADIX_BITS), np.uint32(buckets - 1)
-        counts[:] = 0
-        for i in range(count):
-            counts[(keys[i] >> shift) & mask] += 1
-        start = 0
-        for bucket in range(buckets):
-            size = counts[bucket]
-            counts[bucket] = start
-            start += size
-        for i in range(count):
-            bucket = (keys[i] >> shift) & mask
-            place = counts[bucket]
-            counts[bucket] = place + 1
-            spare_keys[place] = keys[i]
-            spare_order[place] = order[i]
-        keys, spare_keys = spare_keys, keys
-        order, spare_order = spare_order, order
-    spare_order[:count] = order[:count]  # three passes end in the spare array
-    return count
-
-
-@njit(nogil=True, cache=True)
-def count_pairs(boxes, order, count, tiles_x, tile_starts, num_pairs):
-    """Write the number of tiles each Gaussian touches and where each tile's list starts; return the number P of pairs."""
-    num_pairs[:] = 0
+def count_pairs(spans, tiles_x, tile_starts):
+    """Write where each tile's list and each Gaussian's slots start; return the number P of pairs."""
     tile_starts[:] = 0
-    for i in range(count):
-        n = order[i]
-        tx0, tx1 = boxes[n, 0] // TILE_WIDTH, (boxes[n, 2] - 1) // TILE_WIDTH + 1
-        ty0, ty1 = boxes[n, 1] // TILE_HEIGHT, (boxes[n, 3] - 1) // TILE_HEIGHT + 1
-        num_pairs[n] = (tx1 - tx0) * (ty1 - ty0)
-        for ty in range(ty0, ty1):
-            for tx in range(tx0, tx1):
-                tile_starts[ty * tiles_x + tx + 1] += 1
+    slot = 0
+    for n in range(spans.shape[0]):
+        spans[n, FIRST_SLOT] = slot
+        slot += spans[n, TILES_ACROSS] * spans[n, TILES_DOWN]
+        for down in range(spans[n, TILES_DOWN]):
+            row = spans[n, FIRST_TILE] + down * tiles_x
+            for tile in range(row, row + spans[n, TILES_ACROSS]):
+                tile_starts[tile + 1] += 1
     for tile in range(tile_starts.shape[0] - 1):
         tile_starts[tile + 1] += tile_starts[tile]
-    return tile_starts[-1]
+    return slot
 
 
 @njit(nogil=True, cache=True)
-def fill_pairs(boxes, order, count, tiles_x, tile_starts, first_pair, pair_gaussian, pair_slot):
-    """Write each tile's list of Gaussians, near to far, and the slot where each pair's gradient goes."""
+def deal_pairs(spans, depth_bits, tiles_x, tile_starts, keys, pairs):
+    """Write each tile's list of pairs with their depths, in the order of the Gaussians."""
     cursor = tile_starts[:-1].copy()
-    slot = 0
-    for i in range(count):
-        n = order[i]
-        first_pair[n] = slot
-        tx0, tx1 = boxes[n, 0] // TILE_WIDTH, (boxes[n, 2] - 1) // TILE_WIDTH + 1
-        ty0, ty1 = boxes[n, 1] // TILE_HEIGHT, (boxes[n, 3] - 1) // TILE_HEIGHT + 1
-        for ty in range(ty0, ty1):
-            for tx in range(tx0, tx1):
-                place = cursor[ty * tiles_x + tx]
-                cursor[ty * tiles_x + tx] = place + 1
-                pair_gaussian[place] = n
-                pair_slot[place] = slot
+    for n in range(spans.shape[0]):
+        slot = spans[n, FIRST_SLOT]
+        for down in range(spans[n, TILES_DOWN]):
+            row = spans[n, FIRST_TILE] + down * tiles_x
+            for tile in range(row, row + spans[n, TILES_ACROSS]):
+                place = cursor[tile]
+                cursor[tile] = place + 1
+                keys[place] = depth_bits[n]
+                pairs[place] = (np.uint64(n) << HALF_WORD) | np.uint64(slot)
                 slot += 1
+
+
+@njit(nogil=True, cache=True)
+def sort_tiles(tiles, tile_starts, keys, pairs, spare_keys, spare_pairs):
+    """Order some tiles' lists by depth, ties by index: a stable radix sort, positive floats sort like their bits."""
+    counts = np.empty(BUCKETS, np.int64)
+    mask = np.uint32(BUCKETS - 1)
+    for tile in tiles:
+        start, end = tile_starts[tile], tile_starts[tile + 1]
+        source_keys, source_pairs = keys[start:end], pairs[start:end]
+        target_keys, target_pairs = spare_keys[start:end], spare_pairs[start:end]
+        size, in_spare = end - start, False
+        for digit in range(32 // RADIX_BITS):
+            shift = np.uint32(digit * RADIX_BITS)
+            counts[:] = 0
+            for i in range(size):
+                counts[(source_keys[i] >> shift) & mask] += 1
+            if size == 0 or counts[(source_keys[0] >> shift) & mask] == size:
+                continue
+            place = 0
+            for bucket in range(BUCKETS):
+                place, counts[bucket] = place + counts[bucket], place
+            for i in range(size):
+                bucket = (source_keys[i] >> shift) & mask
+                place = counts[bucket]
+                counts[bucket] = place + 1
+                target_keys[place] = source_keys[i]
+                target_pairs[place] = source_pairs[i]
+            source_keys, target_keys = target_keys, source_keys
+            source_pairs, target_pairs = target_pairs, source_pairs
+            in_spare = not in_spare
+        if in_spare:
+            pairs[start:end] = source_pairs

@@ -12,7 +12,7 @@ import math
 import numpy as np
 from numba import njit
 
-from model.render.cpu_binning import TILE_HEIGHT, TILE_WIDTH
+from model.render.cpu_binning import HALF_WORD, LOWER_HALF, TILE_HEIGHT, TILE_WIDTH
 from model.render.cpu_project import (
     BLUE,
     CONIC_XX,
@@ -83,12 +83,22 @@ def exp_of_minus(power):
 
 
 @njit(inline="always", error_model="numpy", fastmath=FASTMATH)
-def row_span(record, dy, tile_x, columns):
-    """First and one-past-last column of a tile where a footprint's ellipse meets a row."""
+def row_span(center, slope, room, tightness, dy, columns):
+    """First and one-past-last column of a tile where a footprint's ellipse meets a row.
+
+    From a dx^2 + 2 b dx dy + c dy^2 = 2 cut:  dx = slope dy +- sqrt(room - tightness dy^2)
+    """
+    middle, half = center + slope * dy, math.sqrt(max(room - tightness * dy * dy, ZERO)) + SPAN_SLACK
+    return np.int64(max(np.ceil(middle - half), ZERO)), np.int64(min(np.floor(middle + half) + ONE, columns))
+
+
+@njit(inline="always", error_model="numpy", fastmath=FASTMATH)
+def ellipse(record, tile_x):
+    """What `row_span` needs of a footprint: centre in the tile's columns, slope, room, tightness."""
     a, b, c = record[CONIC_XX], record[CONIC_XY], record[CONIC_YY]
-    middle = (record[U_CELL] - np.float32(tile_x)) + (record[U_FRACTION] - b / a * dy)
-    half = math.sqrt(max(TWO * record[CUT_POWER] - (c - b * b / a) * dy * dy, ZERO) / a) + SPAN_SLACK
-    return np.int64(max(np.ceil(middle - half), ZERO)), np.int64(min(np.floor(middle + half) + ONE, np.float32(columns)))
+    per_a = ONE / a
+    center = (record[U_CELL] - np.float32(tile_x)) + record[U_FRACTION]
+    return center, -b * per_a, TWO * record[CUT_POWER] * per_a, (c - b * b * per_a) * per_a
 
 
 @njit(inline="always")
@@ -117,7 +127,7 @@ def refresh_alive(state, alive, rows, columns):
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=FASTMATH)
 def composite(
-    tiles, tiles_x, width, height, tile_starts, pair_gaussian, pair_drawn, records, background,
+    tiles, tiles_x, width, height, tile_starts, pairs, pair_drawn, records, background,
     image, alpha_image, depth_image, transmittance_image, last_image,
 ):  # fmt: skip
     """Draw some tiles: colour, alpha, depth, and what backward needs (transmittance, last Gaussian drawn)."""
@@ -153,7 +163,7 @@ def composite(
                 continue
             for i in range(batch_start, batch_end):
                 for j in range(RECORD_SIZE):
-                    batch[i - batch_start, j] = records[pair_gaussian[i], j]
+                    batch[i - batch_start, j] = records[pairs[i] >> HALF_WORD, j]
             for i in range(batch_start, batch_end):
                 record = batch[i - batch_start]
                 half_a, b, half_c = HALF * record[CONIC_XX], record[CONIC_XY], HALF * record[CONIC_YY]
@@ -161,12 +171,13 @@ def composite(
                 red, green, blue, depth = record[RED], record[GREEN], record[BLUE], record[DEPTH]
                 rank = np.float32(i - start + 1)
                 drawn = False
+                center, slope, room, tightness = ellipse(record, tile_x)
                 row_begin, row_end = row_range(record, tile_y, rows)
                 for row in range(row_begin, row_end):
                     if alive[row] == 0:
                         continue
                     dy = offset(row + tile_y, record[V_CELL], record[V_FRACTION])
-                    column_begin, column_end = row_span(record, dy, tile_x, columns)
+                    column_begin, column_end = row_span(center, slope, room, tightness, dy, np.float32(columns))
                     b_dy, c_dy_dy = b * dy, half_c * dy * dy
                     for column in range(column_begin, column_end, LANES):
                         if (alive[row] >> np.uint64(column)) & np.uint64(0xFF) == 0:
@@ -214,7 +225,7 @@ def composite(
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=FASTMATH | {"reassoc"})
 def composite_backward(
-    tiles, tiles_x, width, height, tile_starts, pair_gaussian, pair_drawn, pair_slot, records, background,
+    tiles, tiles_x, width, height, tile_starts, pairs, pair_drawn, records, background,
     transmittance_image, last_image, grad_image, grad_alpha, grad_depth, pair_grads, tile_grad_background,
 ):  # fmt: skip
     """Gradients of some tiles' pairs, walking each list from far to near.
@@ -257,9 +268,9 @@ def composite_backward(
             for i in range(batch_start, batch_end):
                 if pair_drawn[i]:
                     for j in range(RECORD_SIZE):
-                        batch[i - batch_start, j] = records[pair_gaussian[i], j]
+                        batch[i - batch_start, j] = records[pairs[i] >> HALF_WORD, j]
             for i in range(batch_end - 1, batch_start - 1, -1):
-                slot = pair_slot[i]
+                slot = pairs[i] & LOWER_HALF
                 if not pair_drawn[i]:
                     for j in range(NUM_GRADS):
                         pair_grads[slot, j] = ZERO
@@ -271,10 +282,11 @@ def composite_backward(
                 rank = np.float32(i - start + 1)
                 sum_red, sum_green, sum_blue, sum_z = ZERO, ZERO, ZERO, ZERO
                 sum_1, sum_x, sum_y, sum_xx, sum_xy, sum_yy = ZERO, ZERO, ZERO, ZERO, ZERO, ZERO
+                center, slope, room, tightness = ellipse(record, tile_x)
                 row_begin, row_end = row_range(record, tile_y, rows)
                 for row in range(row_begin, row_end):
                     dy = offset(row + tile_y, record[V_CELL], record[V_FRACTION])
-                    column_begin, column_end = row_span(record, dy, tile_x, columns)
+                    column_begin, column_end = row_span(center, slope, room, tightness, dy, np.float32(columns))
                     b_dy, c_dy_dy = b * dy, half_c * dy * dy
                     row_1, row_x, row_xx = ZERO, ZERO, ZERO
                     for column in range(column_begin, column_end, LANES):

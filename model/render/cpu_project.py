@@ -11,6 +11,7 @@ import math
 import numpy as np
 from numba import njit
 
+from model.render.cpu_binning import FIRST_SLOT, FIRST_TILE, TILE_HEIGHT, TILE_WIDTH, TILES_ACROSS, TILES_DOWN
 from model.render.splatting import CUTOFF_SIGMAS, DILATION_PX2, MIN_ALPHA, NEAR_PLANE_M
 
 # A view as one row of float64, so that kernels take one argument for it.
@@ -33,10 +34,11 @@ MAX_POWER = CUTOFF_SIGMAS**2 / 2
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def project(begin, end, means, scales, colors, opacities, view, width, height, records, boxes, depths):
-    """Write the footprint record, pixel box (x0, y0, x1, y1; x1 = 0 where nothing is drawn) and depth of each Gaussian."""
+def project(begin, end, means, scales, colors, opacities, view, width, height, records, spans, depths):
+    """Write the footprint record, the rectangle of tiles (empty where nothing is drawn) and the depth of each Gaussian."""
+    tiles_x = (width + TILE_WIDTH - 1) // TILE_WIDTH
     for n in range(begin, end):
-        boxes[n, 2] = 0
+        spans[n, TILES_ACROSS] = spans[n, TILES_DOWN] = 0
         px, py, pz = float(means[n, 0]), float(means[n, 1]), float(means[n, 2])
         x = view[ROTATION] * px + view[ROTATION + 1] * py + view[ROTATION + 2] * pz + view[TRANSLATION]
         y = view[ROTATION + 3] * px + view[ROTATION + 4] * py + view[ROTATION + 5] * pz + view[TRANSLATION + 1]
@@ -46,15 +48,16 @@ def project(begin, end, means, scales, colors, opacities, view, width, height, r
         if not (finite and z >= NEAR_PLANE_M and opacity >= MIN_ALPHA):
             continue
 
-        slope_x = min(max(x / z, view[X_MIN]), view[X_MAX])
-        slope_y = min(max(y / z, view[Y_MIN]), view[Y_MAX])
+        x_over_z, y_over_z = x / z, y / z
+        slope_x = min(max(x_over_z, view[X_MIN]), view[X_MAX])
+        slope_y = min(max(y_over_z, view[Y_MIN]), view[Y_MAX])
         variance = (scale / z) ** 2
         var_x = variance * view[FX] ** 2 * (1 + slope_x**2) + DILATION_PX2
         var_y = variance * view[FY] ** 2 * (1 + slope_y**2) + DILATION_PX2
         cov_xy = variance * view[FX] * view[FY] * slope_x * slope_y
         determinant = var_x * var_y - cov_xy**2
-        u = view[FX] * x / z + view[CX] - 0.5  # so that pixel j's centre is at u = j
-        v = view[FY] * y / z + view[CY] - 0.5
+        u = view[FX] * x_over_z + view[CX] - 0.5  # so that pixel j's centre is at u = j
+        v = view[FY] * y_over_z + view[CY] - 0.5
         cut_power = min(MAX_POWER, math.log(opacity / MIN_ALPHA))
         reach_x, reach_y = math.sqrt(2 * cut_power * var_x), math.sqrt(2 * cut_power * var_y)
         if not math.isfinite(determinant):
@@ -64,7 +67,10 @@ def project(begin, end, means, scales, colors, opacities, view, width, height, r
         y0, y1 = max(math.ceil(v - reach_y), 0.0), min(math.floor(v + reach_y) + 1.0, float(height))
         if x0 >= x1 or y0 >= y1:
             continue
-        boxes[n, 0], boxes[n, 1], boxes[n, 2], boxes[n, 3] = int(x0), int(y0), int(x1), int(y1)
+        tile_x, tile_y = int(x0) // TILE_WIDTH, int(y0) // TILE_HEIGHT
+        spans[n, FIRST_TILE] = tile_y * tiles_x + tile_x
+        spans[n, TILES_ACROSS] = (int(x1) - 1) // TILE_WIDTH - tile_x + 1
+        spans[n, TILES_DOWN] = (int(y1) - 1) // TILE_HEIGHT - tile_y + 1
         depths[n] = z
         records[n, U_CELL], records[n, V_CELL] = math.floor(u), math.floor(v)
         records[n, U_FRACTION], records[n, V_FRACTION] = u - math.floor(u), v - math.floor(v)
@@ -77,21 +83,24 @@ def project(begin, end, means, scales, colors, opacities, view, width, height, r
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def project_backward(
-    begin, end, means, scales, view, records, first_pair, num_pairs, pair_grads,
+    begin, end, means, scales, view, records, spans, pair_grads,
     grad_means, grad_scales, grad_colors, grad_opacities,
 ):  # fmt: skip
     """Sum each Gaussian's gradients over its tiles, always in the same order, and carry them back through `project`."""
     sums = np.empty(NUM_GRADS, np.float64)
     for n in range(begin, end):
-        grad_means[n, 0] = grad_means[n, 1] = grad_means[n, 2] = 0
-        grad_colors[n, 0] = grad_colors[n, 1] = grad_colors[n, 2] = 0
-        grad_scales[n] = grad_opacities[n] = 0
-        if num_pairs[n] == 0:
+        num_pairs = spans[n, TILES_ACROSS] * spans[n, TILES_DOWN]
+        if num_pairs == 0:
+            for i in range(3):
+                grad_means[n, i] = grad_colors[n, i] = 0
+            grad_scales[n] = grad_opacities[n] = 0
             continue
-        sums[:] = 0
-        for pair in range(first_pair[n], first_pair[n] + num_pairs[n]):
+        first = spans[n, FIRST_SLOT]
+        for i in range(NUM_GRADS):
+            sums[i] = pair_grads[first, i]
+        for slot in range(first + 1, first + num_pairs):
             for i in range(NUM_GRADS):
-                sums[i] += pair_grads[pair, i]
+                sums[i] += pair_grads[slot, i]
         grad_colors[n, 0], grad_colors[n, 1], grad_colors[n, 2] = sums[GRAD_RED], sums[GRAD_GREEN], sums[GRAD_BLUE]
         grad_opacities[n] = sums[SUM_1] / records[n, OPACITY]
 
@@ -110,22 +119,24 @@ def project_backward(
         y = view[ROTATION + 3] * px + view[ROTATION + 4] * py + view[ROTATION + 5] * pz + view[TRANSLATION + 1]
         z = view[ROTATION + 6] * px + view[ROTATION + 7] * py + view[ROTATION + 8] * pz + view[TRANSLATION + 2]
         fx, fy, scale = view[FX], view[FY], float(scales[n])
-        slope_x = min(max(x / z, view[X_MIN]), view[X_MAX])
-        slope_y = min(max(y / z, view[Y_MIN]), view[Y_MAX])
-        variance = (scale / z) ** 2
+        per_z = 1 / z
+        x_over_z, y_over_z = x * per_z, y * per_z
+        slope_x = min(max(x_over_z, view[X_MIN]), view[X_MAX])
+        slope_y = min(max(y_over_z, view[Y_MIN]), view[Y_MAX])
+        variance = (scale * per_z) ** 2
         grad_variance = (
             grad_var_x * fx * fx * (1 + slope_x**2) + grad_cov_xy * fx * fy * slope_x * slope_y + grad_var_y * fy * fy * (1 + slope_y**2)
         )
         grad_slope_x = variance * (2 * grad_var_x * fx * fx * slope_x + grad_cov_xy * fx * fy * slope_y)
         grad_slope_y = variance * (2 * grad_var_y * fy * fy * slope_y + grad_cov_xy * fx * fy * slope_x)
         grad_x_over_z, grad_y_over_z = grad_u * fx, grad_v * fy
-        if view[X_MIN] <= x / z <= view[X_MAX]:
+        if view[X_MIN] <= x_over_z <= view[X_MAX]:
             grad_x_over_z += grad_slope_x
-        if view[Y_MIN] <= y / z <= view[Y_MAX]:
+        if view[Y_MIN] <= y_over_z <= view[Y_MAX]:
             grad_y_over_z += grad_slope_y
 
-        grad_scales[n] = grad_variance * 2 * scale / (z * z)
-        grad_x, grad_y = grad_x_over_z / z, grad_y_over_z / z
-        grad_z = sums[GRAD_DEPTH] - grad_variance * 2 * variance / z - (grad_x * x + grad_y * y) / z
+        grad_scales[n] = 2 * grad_variance * scale * per_z**2
+        grad_x, grad_y = grad_x_over_z * per_z, grad_y_over_z * per_z
+        grad_z = sums[GRAD_DEPTH] - 2 * grad_variance * variance * per_z - grad_x * x_over_z - grad_y * y_over_z
         for i in range(3):
             grad_means[n, i] = view[ROTATION + i] * grad_x + view[ROTATION + 3 + i] * grad_y + view[ROTATION + 6 + i] * grad_z

@@ -278,7 +278,7 @@ def test_a_gaussian_is_brightest_where_the_camera_projects_it():
 
 def test_a_crop_is_the_window_of_the_whole_picture():
     # J's clamp follows the window's edges, 9 pixels beyond them: these footprints are too small to reach in from there
-    gaussians, camera = random_gaussians(400, seed=15, scale=0.015), view(160, 120, focal=120.0)
+    gaussians, camera = random_gaussians(2000, seed=15, scale=0.015), view(160, 120, focal=120.0)
     whole = rasterize(gaussians, camera, torch.ones(3))
     window = rasterize(gaussians, camera.crop(70, 31, 60, 50), torch.ones(3))
     assert window.alpha.mean() > 0.1
