@@ -46,14 +46,14 @@ RECIPES = {
     "{side}_foot_index": {"{L}BigToe": 1.0},
 }
 # What stands in for a point that a model file does not name: SMPL's own vertex ids know nose, eyes, ears, finger tips,
-# toes and heels only.
+# toes and heels only. The shares are those of the open body's own points; each blend sums to 1.
 STAND_INS = {
-    "{side}_eye_inner": {"{l}eye": 0.75, "{r}eye": 0.25},
-    "{side}_eye_outer": {"{l}eye": 1.25, "{r}eye": -0.25},
-    "{side}_mouth": {"nose": 1.6, "leye": -0.6, "reye": -0.6, "{l}eye": 0.6},
-    "{l}pinky_knuckle": {"joint:{side}_wrist": 0.5, "{l}pinky": 0.5},
-    "{l}index_knuckle": {"joint:{side}_wrist": 0.48, "{l}index": 0.52},
-    "{l}thumb_knuckle": {"joint:{side}_wrist": 0.4, "{l}thumb": 0.6},
+    "{side}_eye_inner": {"{l}eye": 0.845, "{r}eye": 0.155},
+    "{side}_eye_outer": {"{l}eye": 1.225, "{r}eye": -0.225},
+    "{side}_mouth": {"nose": 1.69, "{l}eye": -0.165, "{r}eye": -0.935, "{l}ear": 0.205, "{r}ear": 0.205},
+    "{l}pinky_knuckle": {"joint:{side}_wrist": 0.35, "{l}pinky": 0.65},
+    "{l}index_knuckle": {"joint:{side}_wrist": 0.39, "{l}index": 0.61},
+    "{l}thumb_knuckle": {"joint:{side}_wrist": 0.45, "{l}thumb": 0.55},
 }
 
 
@@ -94,7 +94,7 @@ def _fill(name: str, side: str) -> str:
 
 def landmark_weights_of(arrays: BodyArrays) -> LandmarkWeights:
     """Resolve the recipes against the points and joints that a body file names."""
-    known = {name: vertex for name, vertex in arrays.points.items()}
+    known = arrays.points
     stand_ins = {_fill(k, s): {_fill(n, s): w for n, w in v.items()} for s in ("left", "right") for k, v in STAND_INS.items()}
     recipes = {_fill(k, s): {_fill(n, s): w for n, w in v.items()} for s in ("left", "right") for k, v in RECIPES.items()}
     blends: list[dict[int, float]] = []
@@ -102,7 +102,8 @@ def landmark_weights_of(arrays: BodyArrays) -> LandmarkWeights:
     for row, landmark in enumerate(LANDMARK_NAMES):
         vertices: dict[int, float] = {}
         for name, weight in recipes[landmark].items():
-            for part, share in ({name: 1.0} if name in known or name.startswith("joint:") else stand_ins.get(name, {name: 1.0})).items():
+            parts = {name: 1.0} if name in known else stand_ins.get(name, {name: 1.0})
+            for part, share in parts.items():
                 if part.startswith("joint:"):
                     joint_weights[row, arrays.joint_names.index(part.removeprefix("joint:"))] += weight * share
                 elif part in known:
