@@ -1,0 +1,117 @@
+"""How good a fit is, by what the clip itself shows, and which frames should not be trusted.
+
+Axes: F frames, H x W pixels, V vertices. Lengths are metres or pixels as said. No truth is needed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from model.fitting import terms
+from model.fitting.fit import Silhouettes, pose_state, skin_surface
+from model.fitting.kinematics import place
+from model.fitting.objective import FitBody
+from model.fitting.observations import FitState, Observations
+from model.fitting.outline import render_faces, shrink_masks
+
+SURE = 0.5  # landmarks of lower confidence do not count in the reprojection error
+BAD_MISS = 0.03  # reprojection error as share of the person's height from which on a frame is doubted
+BAD_IOU = 0.7
+JUMP = 60.0  # m/s^2, acceleration of any large joint beyond which a frame is doubted
+UNSEEN_CONFIDENCE = 0.1
+
+
+@dataclass(frozen=True)
+class FitScore:
+    """What can be said of a fit without truth.
+
+    Attributes:
+        reprojection_px: mean distance of sure landmarks, offsets included; NaN where a frame has none.
+        iou: of the body's silhouette with the mask; NaN where the mask is not trusted.
+        acceleration: mean over the joints, root included, m/s^2.
+        confidence: 0..1. reasons: of each frame whose confidence is low.
+    """
+
+    reprojection_px: Float[np.ndarray, "F"]
+    iou: Float[np.ndarray, "F"]
+    acceleration: Float[np.ndarray, "F"]
+    confidence: Float[np.ndarray, "F"]
+    reasons: dict[int, str]
+
+
+def score_fit(body: FitBody, seen: Observations, silhouettes: Silhouettes, state: FitState) -> FitScore:
+    """Measure a fit and decide how far each frame can be trusted."""
+    posed = pose_state(body, state)
+    marks = place(terms.with_offsets(body.landmarks, state.offsets), posed, state.betas)
+    focal = seen.focal_px * state.log_focal.exp()
+    pixels, _ = terms.project(marks, focal, seen.principal)
+    sure = seen.confidence > SURE
+    miss = ((pixels - seen.points).norm(dim=-1) * sure).sum(-1) / sure.sum(-1)
+    iou = silhouette_iou(body_masks(body, seen, state, silhouettes), shrink_masks(silhouettes.masks)[0])
+    iou[silhouettes.trust <= 0] = np.nan
+    acceleration = joint_acceleration(posed.joints, seen.times)
+    return _judge(miss.numpy(), iou, acceleration, seen, silhouettes)
+
+
+def _judge(miss: np.ndarray, iou: np.ndarray, acceleration: np.ndarray, seen: Observations, silhouettes: Silhouettes) -> FitScore:
+    confidence, reasons = np.ones(len(miss)), {}
+    certainty = seen.confidence.mean(-1).numpy()
+    for frame in range(len(miss)):
+        why = []
+        if not np.isfinite(miss[frame]):
+            confidence[frame] = UNSEEN_CONFIDENCE
+            why.append("no landmark is sure: the pose comes from the frames beside it")
+        else:
+            excess = max(0.0, miss[frame] / seen.height_px / BAD_MISS - 0.5)
+            confidence[frame] = min(1.0, certainty[frame] / 0.8) * float(np.exp(-0.5 * excess**2))
+            if miss[frame] > BAD_MISS * seen.height_px:
+                why.append(f"landmarks are missed by {miss[frame]:.0f} px")
+        if silhouettes.trust[frame] <= 0:
+            why.append("the mask is flagged")
+            confidence[frame] *= 0.7
+        elif iou[frame] < BAD_IOU:
+            why.append(f"silhouette IoU is {iou[frame]:.2f}")
+            confidence[frame] *= max(iou[frame] / BAD_IOU, 0.0)
+        if acceleration[frame] > JUMP:
+            why.append(f"joints accelerate by {acceleration[frame]:.0f} m/s^2")
+            confidence[frame] *= JUMP / acceleration[frame]
+        if why:
+            reasons[frame] = "; ".join(why)
+    return FitScore(miss, iou, acceleration, confidence, reasons)
+
+
+def joint_acceleration(joints: Float[Tensor, "F J 3"], times: Float[Tensor, "F"]) -> Float[np.ndarray, "F"]:
+    """Mean acceleration of the joints in each frame, m/s^2; the ends repeat their neighbours."""
+    if len(times) < 3:
+        return np.zeros(len(times))
+    c = terms.second_difference(times)[:, :, None, None]
+    second = c[:, 0] * joints[:-2] + c[:, 1] * joints[1:-1] + c[:, 2] * joints[2:]
+    return np.pad(second.norm(dim=-1).mean(-1).numpy(), 1, mode="edge")
+
+
+def body_masks(body: FitBody, seen: Observations, state: FitState, silhouettes: Silhouettes) -> Bool[np.ndarray, "F h w"]:
+    """The body's silhouette in each frame, at the size that masks are compared at."""
+    small, scale = shrink_masks(silhouettes.masks[:1])
+    shape = small.shape[1:]
+    vertices = skin_surface(body.surface, pose_state(body, state), state.betas)
+    pixels, _ = terms.project(vertices, seen.focal_px * state.log_focal.exp(), seen.principal)
+    pixels, depths, faces = (pixels * scale).numpy(), vertices[..., 2].numpy(), body.faces.numpy()
+    return np.stack([render_faces(p, z, faces, *shape)[0] >= 0 for p, z in zip(pixels, depths, strict=True)])
+
+
+def silhouette_iou(a: Bool[np.ndarray, "F h w"], b: Bool[np.ndarray, "F h w"]) -> Float[np.ndarray, "F"]:
+    """Intersection over union of each pair of masks; 0 where both are empty."""
+    return (a & b).sum((1, 2)) / np.maximum((a | b).sum((1, 2)), 1)
+
+
+def body_height(body: FitBody, betas: Float[Tensor, "S"]) -> float:
+    """Height of the shaped body at rest, m."""
+    y = (body.surface.vertices + body.surface.vertices_by_beta @ betas)[:, 1]
+    return float(y.max() - y.min())
+
+

@@ -1,0 +1,225 @@
+"""Stage: from frames and masks to one person's shape, and pose, place and camera for each frame.
+
+Axes: F frames, V vertices. Reads frames/ and masks/; writes fit/track.npz, fit/fit.json and fit/overlay.png (frames with the
+body's outline and bones, each beside the body as seen from its side).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+
+from model.body.body_files import BodyFileError
+from model.body.body_model import BodyModel, load_body_model
+from model.body.safe_pickle import UnsafePickleError
+from model.body.track import BodyTrack
+from model.fitting.fit import Silhouettes, fit_clip, pose_state, skin_surface
+from model.fitting.landmarks import MissingDetectorError, track_clip
+from model.fitting.objective import FitBody, Spreads, fit_body_of
+from model.fitting.observations import FitState, Observations, observe
+from model.fitting.picture import contact_sheet, draw_overlay, draw_side_view
+from model.fitting.rotations import vector_from_rotation
+from model.fitting.score import FitScore, body_height, score_fit
+from model.fitting.terms import project
+from tasks.artifacts import (
+    ClipInfo,
+    SubjectPaths,
+    read_clip,
+    read_frame,
+    read_mask,
+    read_segmentation,
+    replaced_folder,
+    subject_paths,
+    timed,
+    write_image,
+    write_json,
+    write_track,
+)
+from tasks.errors import InputError, run_stage
+from tasks.progress import progress_bar
+from tasks.settings import FitSmplSettings, Settings, load_settings
+
+SHEET_FRAMES, SHEET_COLUMNS, TILE = 20, 5, 256  # of the contact sheet; TILE in px
+KNOWN_FOCAL_SPREAD = 0.01  # of the logarithm of a focal length that was given
+DISTRUSTED = 0.5  # confidence below which a frame is listed
+
+
+@dataclass(frozen=True)
+class Clip:
+    """What the fit reads: the clip's record, its frames and masks."""
+
+    info: ClipInfo
+    images: UInt8[np.ndarray, "F H W 3"]
+    silhouettes: Silhouettes
+
+
+def main() -> None:
+    settings = load_settings()
+    paths = subject_paths(settings.subject.name)
+    with timed(paths, "fit_smpl"):
+        clip = read_inputs(paths)
+        model = read_body(settings)
+        body = fit_body_of(model)
+        seen = detect(clip, settings.fit_smpl)
+        state = fit(body, seen, clip, settings.fit_smpl)
+        score = score_fit(body, seen, clip.silhouettes, state)
+        record = write_fit(paths, clip, model, body, seen, state, score)
+    print(summary(record))
+
+
+def read_inputs(paths: SubjectPaths) -> Clip:
+    """Frames, masks and which masks are not to be trusted.
+
+    Raises:
+        InputError: something is missing, or masks and frames do not belong together.
+    """
+    info = read_clip(paths)
+    flagged = read_segmentation(paths).flagged
+    images = np.stack([read_frame(paths, frame) for frame in info.frame_ids])
+    masks = np.stack([read_mask(paths, frame) for frame in info.frame_ids])
+    if masks.shape != images.shape[:3]:
+        raise InputError(f"frames are {images.shape[1:3]} px but masks {masks.shape[1:]}; run: dvc repro segment_person")
+    trust = np.array([0.0 if str(frame) in flagged else 1.0 for frame in info.frame_ids])
+    return Clip(info, images, Silhouettes(masks, trust))
+
+
+def read_body(settings: Settings) -> BodyModel:
+    """The body model that params.yaml names.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        return load_body_model(settings.body.model, uv_path=settings.body.uv)
+    except (BodyFileError, UnsafePickleError) as error:
+        raise InputError(str(error)) from error
+
+
+def detect(clip: Clip, settings: FitSmplSettings) -> Observations:
+    """Landmarks in every frame, as the fit wants them.
+
+    Raises:
+        InputError: the detector is not installed, or it finds nobody.
+    """
+    info, F = clip.info, len(clip.images)
+    try:
+        with progress_bar("finding landmarks", F) as show:
+            people = track_clip(clip.images, with_mask=False, progress=show)
+    except MissingDetectorError as error:
+        raise InputError(str(error)) from error
+    points, confidence, world = np.zeros((F, 33, 2)), np.zeros((F, 33)), np.zeros((F, 33, 3))
+    for frame, person in enumerate(people):
+        if person is not None:
+            points[frame], confidence[frame], world[frame] = person.points, person.confidence, person.points_world
+    if not confidence.any():
+        raise InputError("no landmarks of a person in any frame under frames/; look at them, then choose another video")
+    return observe(
+        points, confidence, world, np.asarray(info.times, dtype=np.float64),
+        focal_px=info.focal_px, principal=(info.cx, info.cy),
+        focal_spread=KNOWN_FOCAL_SPREAD if info.focal_known else settings.focal_spread,
+    )  # fmt: skip
+
+
+def fit(body: FitBody, seen: Observations, clip: Clip, settings: FitSmplSettings) -> FitState:
+    """Run the fit with a progress bar."""
+    values = settings.model_dump(exclude={"focal_spread"})
+    with progress_bar("fitting the body", 100) as show:
+        return fit_clip(body, seen, clip.silhouettes, Spreads(**values), on_progress=lambda share: show(round(100 * share)))
+
+
+def track_of(clip: Clip, model: BodyModel, seen: Observations, state: FitState, confidence: Float[np.ndarray, "F"]) -> BodyTrack:
+    """The fit in the pipeline's own form; the camera's axes are the world."""
+    focal = float(seen.focal_px * state.log_focal.exp())
+    height, width = clip.images.shape[1:3]
+    return BodyTrack(
+        betas=state.betas.float(),
+        global_orient=vector_from_rotation(state.root).float(),
+        body_pose=state.body_pose.float(),
+        transl=state.transl.float(),
+        K=torch.tensor([[focal, 0, clip.info.cx], [0, focal, clip.info.cy], [0, 0, 1]], dtype=torch.float32),
+        w2c=torch.eye(4),
+        width=width,
+        height=height,
+        frame_ids=torch.tensor(clip.info.frame_ids),
+        confidence=torch.from_numpy(confidence).float(),
+        fps=clip.info.fps,
+        body=model.name,
+    )
+
+
+def describe(clip: Clip, body: FitBody, seen: Observations, state: FitState, score: FitScore) -> dict:
+    """The page of numbers that fit.json holds."""
+    frame_ids = clip.info.frame_ids
+
+    def mean(values: np.ndarray) -> float | None:
+        finite = values[np.isfinite(values)]
+        return float(finite.mean()) if len(finite) else None
+
+    miss = mean(score.reprojection_px)
+    finite_iou = score.iou[np.isfinite(score.iou)]
+    return {
+        "reprojection_px": miss,
+        "reprojection_share_of_height": None if miss is None else miss / seen.height_px,
+        "person_height_px": seen.height_px,
+        "iou_mean": mean(score.iou),
+        "iou_worst": float(finite_iou.min()) if len(finite_iou) else None,
+        "acceleration_m_s2": mean(score.acceleration),
+        "focal_px": float(seen.focal_px * state.log_focal.exp()),
+        "focal_guess_px": seen.focal_px,
+        "focal_known": clip.info.focal_known,
+        "height_m": body_height(body, state.betas),
+        "betas": [float(b) for b in state.betas],
+        "frames": len(frame_ids),
+        "distrusted": {str(frame_ids[k]): why for k, why in score.reasons.items()},
+        "confidence": [round(float(c), 3) for c in score.confidence],
+    }
+
+
+def write_fit(
+    paths: SubjectPaths, clip: Clip, model: BodyModel, body: FitBody, seen: Observations, state: FitState, score: FitScore
+) -> dict:
+    """Write track, numbers and picture, all or nothing; returns the numbers."""
+    record = describe(clip, body, seen, state, score)
+    with replaced_folder(paths.fit) as folder:
+        write_track(folder / "track.npz", track_of(clip, model, seen, state, score.confidence))
+        write_json(folder / "fit.json", record)
+        write_image(folder / "overlay.png", draw_sheet(clip, body, seen, state))
+    return record
+
+
+def draw_sheet(clip: Clip, body: FitBody, seen: Observations, state: FitState) -> UInt8[np.ndarray, "H W 3"]:
+    """Frames evenly over the clip, each beside the body's side view."""
+    posed = pose_state(body, state)
+    vertices = skin_surface(body.surface, posed, state.betas)
+    focal = seen.focal_px * state.log_focal.exp()
+    pixels, joints_px = project(vertices, focal, seen.principal)[0].numpy(), project(posed.joints, focal, seen.principal)[0].numpy()
+    faces, parents = body.faces.numpy(), body.skeleton.parents.numpy()
+    tiles = []
+    for frame in np.linspace(0, len(clip.images) - 1, min(SHEET_FRAMES, len(clip.images))).round().astype(int):
+        v = vertices[frame].numpy()
+        overlay = draw_overlay(clip.images[frame], pixels[frame], v[:, 2], faces, joints_px[frame], parents)
+        half = clip.images.shape[1] // TILE
+        overlay = overlay[: half * TILE : half, : half * TILE : half] if half > 1 else overlay
+        overlay = overlay[:TILE, :TILE] if overlay.shape[0] >= TILE else np.pad(overlay, ((0, TILE - overlay.shape[0]), (0, TILE - overlay.shape[1]), (0, 0)))
+        side = draw_side_view(v, faces, (v.min(0) + v.max(0)) / 2, TILE)
+        tiles.append(np.concatenate([overlay, side], 1))
+    return contact_sheet(tiles, SHEET_COLUMNS)
+
+
+def summary(record: dict) -> str:
+    """One line for a user."""
+    iou = "no mask trusted" if record["iou_mean"] is None else f"silhouette IoU {record['iou_mean']:.3f} (worst {record['iou_worst']:.3f})"
+    miss = record["reprojection_px"]
+    return (
+        f"{record['frames']} frames fitted: "
+        + ("" if miss is None else f"landmarks within {miss:.1f} px ({record['reprojection_share_of_height']:.2%} of the height), ")
+        + f"{iou}, height {record['height_m']:.2f} m, focal length {record['focal_px']:.0f} px; "
+        + f"{len(record['distrusted'])} frames in doubt; look at fit/overlay.png"
+    )
+
+
+if __name__ == "__main__":
+    run_stage(main)
