@@ -81,7 +81,18 @@ class SegmentPersonSettings(Section):
 
 
 class FitSmplSettings(Section):
-    heading: Literal["auto"]
+    landmark: PositiveFloat
+    radius: PositiveFloat
+    direction: PositiveFloat
+    prior: PositiveFloat
+    limit: PositiveFloat
+    upright: PositiveFloat
+    balance: PositiveFloat
+    turn: PositiveFloat
+    shift: PositiveFloat
+    offset: PositiveFloat
+    outline: PositiveFloat
+    focal_spread: PositiveFloat
 
 
 class BakeUvMapsSettings(Section):
