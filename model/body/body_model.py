@@ -1,8 +1,9 @@
 """A parametric body: shape and pose in, posed surface and joints out. The one door to smplx.
 
-Axes: *B leading (frames, people), V vertices, T triangles, J joints (the root is joint 0), S shape coefficients, U uv
-coordinates, L landmarks. Lengths are metres, rotations axis-angle radians. The rest pose is SMPL's: a T-pose, y up,
-facing +z, the left hand towards +x. UV: u to the right, v *down*, so that row 0 of an image lies at v = 0.
+Axes: *B leading (frames, people), V vertices, T triangles, J joints (the root is joint 0), K = J - 1 the other joints,
+S shape coefficients, U uv coordinates, P pose features, C pose correctives, W = 3 V. Lengths are metres, rotations
+axis-angle radians. The rest pose is SMPL's: a T-pose, y up, facing +z, the left hand towards +x. UV: u runs to the
+right and v *down*, so that row 0 of an image lies at v = 0.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from smplx.lbs import batch_rigid_transform, batch_rodrigues, blend_shapes
 from smplx.vertex_ids import vertex_ids as EXTRA_VERTEX_IDS
 from torch import Tensor
 
-from model.body.body_files import BodyArrays, read_body_file, read_open_body
+from model.body.body_files import BodyArrays, BodyFileError, read_body_file, read_open_body
 from model.body.landmarks import LANDMARK_NAMES, LandmarkWeights, landmark_weights_of
 
 LEGS_APART = torch.pi / 6  # each leg, rad: the canonical pose of GaussianAvatar (Hu et al. 2024, section 4)
@@ -68,8 +69,8 @@ class BodyModel:
     shapedirs: Float[Tensor, "V 3 S"]
     j_template: Float[Tensor, "J 3"]
     j_shapedirs: Float[Tensor, "J 3 S"]
-    posedirs: Float[Tensor, "K V*3"] | None
-    pose_basis: Float[Tensor, "P K"] | None
+    posedirs: Float[Tensor, "C W"] | None
+    pose_basis: Float[Tensor, "P C"] | None
 
     landmark_names = LANDMARK_NAMES
 
@@ -93,6 +94,16 @@ class BodyModel:
     def device(self) -> torch.device:
         return self.v_template.device
 
+    def require_uv(self) -> tuple[Float[Tensor, "U 2"], Int[Tensor, "T 3"]]:
+        """The UV layout, for who cannot do without.
+
+        Raises:
+            BodyFileError: the model file has none (SMPL's never do) and no `uv_path` was given.
+        """
+        if self.uv is None or self.uv_faces is None:
+            raise BodyFileError(f"{self.name} has no UV layout; give the model's UV .obj (SMPL offers one for download) or an .npz with vt and ft as uv_path")
+        return self.uv, self.uv_faces
+
     def rest(self, betas: Float[Tensor, "*B S"]) -> tuple[Float[Tensor, "*B V 3"], Float[Tensor, "*B J 3"]]:
         """Shape the surface and its joints in the rest pose.
 
@@ -109,10 +120,10 @@ class BodyModel:
 
     def joint_transforms(
         self,
-        joints_rest: Float[Tensor, "*B J 3"],
-        global_orient: Float[Tensor, "*B 3"],
-        body_pose: Float[Tensor, "*B J-1 3"],
-        transl: Float[Tensor, "*B 3"],
+        joints_rest: Float[Tensor, "*#B J 3"],
+        global_orient: Float[Tensor, "*#B 3"],
+        body_pose: Float[Tensor, "*#B K 3"],
+        transl: Float[Tensor, "*#B 3"],
     ) -> Float[Tensor, "*B J 4 4"]:
         """Rigid transform of each joint from the rest pose to the world: rest_to_posed.
 
@@ -125,10 +136,10 @@ class BodyModel:
 
     def pose(
         self,
-        betas: Float[Tensor, "*B S"],
-        global_orient: Float[Tensor, "*B 3"],
-        body_pose: Float[Tensor, "*B J-1 3"],
-        transl: Float[Tensor, "*B 3"],
+        betas: Float[Tensor, "*#B S"],
+        global_orient: Float[Tensor, "*#B 3"],
+        body_pose: Float[Tensor, "*#B K 3"],
+        transl: Float[Tensor, "*#B 3"],
     ) -> PosedBody:
         """Carry the shaped body into a pose.
 
@@ -266,7 +277,7 @@ def body_model_from_arrays(arrays: BodyArrays) -> BodyModel:
     )
 
 
-def canonical_pose(model: BodyModel) -> Float[Tensor, "J-1 3"]:
+def canonical_pose(model: BodyModel) -> Float[Tensor, "K 3"]:
     """The body pose in which avatars are modelled: arms as in the T-pose, each leg 30 degrees to its side."""
     pose = torch.zeros(model.num_joints - 1, 3, dtype=model.dtype, device=model.device)
     pose[model.joint_names.index("left_hip") - 1, 2] = LEGS_APART

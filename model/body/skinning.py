@@ -23,7 +23,7 @@ def blend_transforms(lbs_weights: Float[Tensor, "N J"], cano_to_posed: Float[Ten
 
 
 def skin_points(
-    points_cano: Float[Tensor, "*B N 3"], lbs_weights: Float[Tensor, "N J"], cano_to_posed: Float[Tensor, "*B J 4 4"]
+    points_cano: Float[Tensor, "*#B N 3"], lbs_weights: Float[Tensor, "N J"], cano_to_posed: Float[Tensor, "*#B J 4 4"]
 ) -> Float[Tensor, "*B N 3"]:
     """Carry canonical points into the posed body.
 
@@ -44,7 +44,7 @@ def skin_points(
 
 
 def skin_normals(
-    normals_cano: Float[Tensor, "*B N 3"], lbs_weights: Float[Tensor, "N J"], cano_to_posed: Float[Tensor, "*B J 4 4"]
+    normals_cano: Float[Tensor, "*#B N 3"], lbs_weights: Float[Tensor, "N J"], cano_to_posed: Float[Tensor, "*#B J 4 4"]
 ) -> Float[Tensor, "*B N 3"]:
     """Carry canonical unit normals into the posed body.
 

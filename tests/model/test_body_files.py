@@ -59,6 +59,8 @@ def test_an_smpl_pickle_loads_and_poses_as_smplx_does(tmp_path):
     posed = body.pose(betas, pose[0], pose[1:], torch.zeros(3, dtype=torch.float64))
     vertices, joints = posed_by_smplx(data, betas, pose.flatten(), data["shapedirs"])
     assert torch.allclose(posed.vertices, vertices[0], atol=1e-9) and torch.allclose(posed.joints, joints[0], atol=1e-9)
+    with pytest.raises(BodyFileError, match="SMPL_NEUTRAL has no UV layout; give"):
+        body.require_uv()
     assert body.landmarks(posed.vertices, posed.joints).shape == (33, 3)
     assert torch.allclose(body.landmark_weights.vertex_weights.sum(1) + body.landmark_weights.joint_weights.sum(1), torch.ones(33, dtype=torch.float64))
 
