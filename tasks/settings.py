@@ -13,7 +13,11 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from model.avatar import PoseEncoderOptions
+from model.networks import NetworkOptions
+from model.training import TrainingOptions
 from tasks.errors import InputError
+from tasks.options import section_of
 
 PARAMS_FILE = Path("params.yaml")
 
@@ -21,6 +25,11 @@ PositiveInt = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 SubjectName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
+
+
+NetworkSection = section_of(NetworkOptions)
+TrainingSection = section_of(TrainingOptions)
+PoseEncoderSection = section_of(PoseEncoderOptions)
 
 
 class Section(BaseModel):
@@ -97,18 +106,24 @@ class FitSmplSettings(Section):
 
 class BakeUvMapsSettings(Section):
     resolution: PositiveInt
+    map_resolution: Literal[32, 64, 128, 256]
+    density: dict[str, PositiveFloat] | None
 
 
 class TrainStage1Settings(Section):
-    minutes: PositiveFloat | None
+    network: NetworkSection
+    light_degree: Literal[0, 1, 2]
+    cull_margin: Share | None
+    training: TrainingSection
 
 
 class BakePoseMapsSettings(Section):
-    resolution: PositiveInt
+    bits: Literal[16, 32]
 
 
 class TrainStage2Settings(Section):
-    minutes: PositiveFloat | None
+    pose_encoder: PoseEncoderSection
+    training: TrainingSection
 
 
 class PresetSettings(Section):
@@ -122,6 +137,7 @@ class PresetSettings(Section):
 
 class EvaluateSettings(Section):
     refit_steps: Annotated[int, Field(ge=0)]
+    turntable_views: PositiveInt
 
 
 class TrackingSettings(Section):

@@ -1,0 +1,272 @@
+"""The avatar: surface points, networks and light, and how they become Gaussians in a posed body.
+
+Axes: N surface points, J joints, C feature channels, G texels per side of the feature map, P known poses. Lengths are
+metres. "Rest" is the body model's rest pose, "world" the world of the body track that the avatar was trained on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as nnf
+
+from model.camera import Camera
+from model.fitting.rotations import rotation_from_vector
+from model.gaussians import Gaussians, Rendered
+from model.light import Light
+from model.networks import Decoder, FeatureTensor, NetworkOptions, PoseEncoder, pad_seams, read_features
+from model.pose import BodyPose, rest_to_posed
+from model.render.rasterize import rasterize
+from model.uv.atlas import UvAtlas
+from model.uv.position_maps import bake_position_map
+
+
+@dataclass(frozen=True)
+class PoseEncoderOptions:
+    """The stage-2 network.
+
+    Attributes:
+        base_width: channels of its first layer.
+        depth: how often it halves the map.
+        reach: how far from the training poses pose features act, rad (root mean square over joints): whole up to
+            `reach`, none from three times that on. Null: everywhere, as published.
+    """
+
+    base_width: int
+    depth: int
+    reach: float | None
+
+
+@dataclass(frozen=True)
+class AvatarOptions:
+    """What an avatar is made of; stored with it.
+
+    Attributes:
+        network: sizes of the stage-1 networks.
+        light_degree: degree of the world's light, 0 for none.
+        pose_encoder: the stage-2 network; null for an avatar of stage 1.
+        cull_margin: points whose normal turns away from the viewer by more than this (as a cosine) are not drawn; null
+            draws all.
+    """
+
+    network: NetworkOptions
+    light_degree: int
+    pose_encoder: PoseEncoderOptions | None
+    cull_margin: float | None
+
+
+@dataclass(frozen=True)
+class Attributes:
+    """What the networks say about each surface point.
+
+    Attributes:
+        offsets: displacement in the rest pose, metres.
+        albedo: colour before shading, 0..1.
+        scales: standard deviation, metres.
+    """
+
+    offsets: Float[Tensor, "N 3"]
+    albedo: Float[Tensor, "N 3"]
+    scales: Float[Tensor, "N"]
+
+
+class Avatar(nn.Module):
+    """One person, to be posed and seen."""
+
+    def __init__(self, atlas: UvAtlas, options: AvatarOptions, *, body: str, betas: Float[Tensor, "S"]) -> None:
+        """Make an untrained avatar; random starts come from torch's global generator.
+
+        Args:
+            atlas: the body's surface points.
+            options: what to make it of.
+            body, betas: whose shape the atlas has; kept so that a track for another body is noticed.
+        """
+        super().__init__()
+        self.options, self.body = options, body
+        self.atlas_names = [field.name for field in dataclasses.fields(atlas)]
+        for name in self.atlas_names:
+            self.register_buffer(f"atlas_{name}", getattr(atlas, name))
+        self.register_buffer("betas", betas.clone())
+        self.register_buffer("lbs_weights", dense_weights(atlas.skin_joints, atlas.skin_weights, len(atlas.parents)), persistent=False)
+        self.register_buffer("known_poses", torch.zeros(0, len(atlas.parents) - 1, 3))
+        self.register_buffer("seen", torch.ones(atlas.num_points))
+        network = options.network
+        self.features = FeatureTensor(network, atlas.map_source, atlas.map_texel)
+        self.decoder = Decoder(network)
+        self.texel_colors = nn.Parameter(torch.zeros(atlas.num_points if network.texel_residual else 0, 3))
+        self.light = Light(options.light_degree)
+        encoder = options.pose_encoder
+        self.pose_encoder = (
+            None if encoder is None else PoseEncoder(network.features, base_width=encoder.base_width, depth=encoder.depth)
+        )
+        self.scale_factor = 1.0  # below 1 only while the published schedule warms up
+
+    @property
+    def atlas(self) -> UvAtlas:
+        """The surface points the avatar stands on."""
+        return UvAtlas(**{name: getattr(self, f"atlas_{name}") for name in self.atlas_names})
+
+    # ------------------------------------------------------------------------------------------------- attributes
+
+    def attributes(self, pose: BodyPose | None = None) -> Attributes:
+        """Decode every surface point: pose-independent in stage 1, for one pose in stage 2.
+
+        Differentiable in the networks, not in the pose.
+        """
+        feature_map = self.features()
+        if self.pose_encoder is not None and pose is not None:
+            feature_map = feature_map + self.pose_features(pose)
+        return self.decode(feature_map)
+
+    def decode(self, feature_map: Float[Tensor, "C G G"]) -> Attributes:
+        """Attributes of all points from a feature map."""
+        options = self.options.network
+        offset, color, scale = self.decoder(read_features(feature_map, self.atlas_uv), self.atlas_uv)
+        color = options.color_gain * color
+        if options.texel_residual:
+            color = color + self.texel_colors
+        low, start, high = options.scale_floor, options.scale_start, options.scale_ceiling
+        spread = low + (high - low) * torch.sigmoid(scale + _logit((start - low) / (high - low)))
+        return Attributes(
+            offsets=offset * options.offset_scale,
+            albedo=torch.sigmoid(color),
+            scales=spread * self.atlas_spacing * self.scale_factor,
+        )
+
+    def pose_features(self, pose: BodyPose, position_map: Float[Tensor, "3 G G"] | None = None) -> Float[Tensor, "C G G"]:
+        """Features of one pose; they fade where the pose is far from every pose that was trained on."""
+        position_map = self.position_map(pose) if position_map is None else position_map
+        return self.encode(position_map[None])[0] * self.familiarity(pose)
+
+    def encode(self, position_maps: Float[Tensor, "B 3 G G"]) -> Float[Tensor, "B C G G"]:
+        """Features of some position maps, seams padded."""
+        return pad_seams(self.pose_encoder(position_maps), self.features.padded_from)
+
+    def position_map(self, pose: BodyPose) -> Float[Tensor, "3 G G"]:
+        """The root-relative UV position map of one pose, metres, seams padded. No gradient flows."""
+        with torch.no_grad():
+            return bake_position_map(self.atlas, pose)
+
+    def familiarity(self, pose: BodyPose) -> Float[Tensor, ""]:
+        """1 near a pose that was trained on, falling to 0: how much the pose features are to be believed."""
+        reach = self.options.pose_encoder.reach
+        if reach is None or len(self.known_poses) == 0:
+            return torch.ones((), device=self.betas.device)
+        distance = pose_distance(pose.body_pose.detach(), self.known_poses).min()
+        return ((3 * reach - distance) / (2 * reach)).clamp(0, 1)
+
+    # -------------------------------------------------------------------------------------------------- the picture
+
+    def joint_transforms(self, pose: BodyPose) -> Float[Tensor, "*B J 4 4"]:
+        """Skinning transforms of this body in a pose. Differentiable in the pose."""
+        return rest_to_posed(self.atlas_joints_rest, self.atlas_parents, pose)
+
+    def gaussians(
+        self, attributes: Attributes, transforms: Float[Tensor, "J 4 4"], *, seen_from: Float[Tensor, "3"] | None = None
+    ) -> Gaussians:
+        """Carry the points into the world and light them.
+
+        Args:
+            attributes: from `attributes`.
+            transforms: rest_to_posed of one frame.
+            seen_from: the viewer's place in the world, metres; with it, points that face away are left out.
+
+        Returns:
+            Opaque Gaussians. Differentiable in attributes, transforms and light (shading does not move the body).
+        """
+        blended = (self.lbs_weights @ transforms[:, :3].reshape(-1, 12)).view(-1, 3, 4)
+        points = self.atlas_points_rest + attributes.offsets
+        means = (blended[:, :, :3] @ points[..., None]).squeeze(-1) + blended[:, :, 3]
+        normals = nnf.normalize((blended[:, :, :3].detach() @ self.atlas_normals_rest[..., None]).squeeze(-1), dim=-1)
+        colors, scales = attributes.albedo, attributes.scales
+        if self.options.cull_margin is not None and seen_from is not None:
+            towards = nnf.normalize(seen_from - means.detach(), dim=-1)
+            facing = ((normals * towards).sum(-1) > -self.options.cull_margin).nonzero()[:, 0]
+            means, normals, colors, scales = (v.index_select(0, facing) for v in (means, normals, colors, scales))
+        if self.options.light_degree:
+            colors = (colors * self.light.shade(normals)).clamp(0, 1)
+        return Gaussians(means, scales, colors, torch.ones_like(scales))
+
+    def render(
+        self,
+        pose: BodyPose,
+        camera: Camera,
+        background: Float[Tensor, "3"],
+        *,
+        backend: str,
+        attributes: Attributes | None = None,
+    ) -> Rendered:
+        """See the avatar in one pose; the one way to a picture, for training, evaluation and viewing alike.
+
+        Args:
+            pose: one frame, in the world of the track.
+            camera: the view.
+            background: colour behind the person, 0..1.
+            backend: see model/render/rasterize.py.
+            attributes: decoded before, to share them between frames; None decodes them here.
+        """
+        attributes = self.attributes(pose) if attributes is None else attributes
+        viewer = -camera.w2c[:3, :3].T @ camera.w2c[:3, 3]
+        gaussians = self.gaussians(attributes, self.joint_transforms(pose), seen_from=viewer)
+        return rasterize(gaussians, camera, background, backend=backend)
+
+    @torch.no_grad()
+    def bake(self, pose: BodyPose | None = None) -> BakedAvatar:
+        """The avatar as a table that renders without networks; of stage 2, as it is in one pose."""
+        attributes = self.attributes(pose)
+        return BakedAvatar(
+            means_rest=self.atlas_points_rest + attributes.offsets,
+            normals_rest=self.atlas_normals_rest,
+            albedo=attributes.albedo,
+            scales=attributes.scales,
+            skin_joints=self.atlas_skin_joints,
+            skin_weights=self.atlas_skin_weights,
+            joints_rest=self.atlas_joints_rest,
+            parents=self.atlas_parents,
+            light=self.light.coefficients.detach(),
+        )
+
+
+@dataclass(frozen=True)
+class BakedAvatar:
+    """An avatar without networks: Gaussians in the rest pose, what moves them and what lights them.
+
+    Attributes:
+        means_rest, normals_rest: place and outward unit normal in the rest pose, metres.
+        albedo, scales: colour before shading 0..1, standard deviation in metres.
+        skin_joints, skin_weights: which joints move each Gaussian, and by which share.
+        joints_rest, parents: the skeleton.
+        light: coefficients of model/light.py's harmonics above degree 0, in the world; empty for none.
+    """
+
+    means_rest: Float[Tensor, "N 3"]
+    normals_rest: Float[Tensor, "N 3"]
+    albedo: Float[Tensor, "N 3"]
+    scales: Float[Tensor, "N"]
+    skin_joints: Int[Tensor, "N K"]
+    skin_weights: Float[Tensor, "N K"]
+    joints_rest: Float[Tensor, "J 3"]
+    parents: Int[Tensor, "J"]
+    light: Float[Tensor, "B 3"]
+
+
+def dense_weights(joints: Int[Tensor, "N K"], weights: Float[Tensor, "N K"], num_joints: int) -> Float[Tensor, "N J"]:
+    """Skinning weights with a column for every joint: one matrix product then blends all points."""
+    return torch.zeros(len(joints), num_joints, dtype=weights.dtype, device=weights.device).scatter_(1, joints, weights)
+
+
+
+def pose_distance(pose: Float[Tensor, "J-1 3"], others: Float[Tensor, "P J-1 3"]) -> Float[Tensor, "P"]:
+    """Root mean square over the joints of the angle between two poses' rotations, rad."""
+    turned = rotation_from_vector(pose).mT @ rotation_from_vector(others)
+    cosine = ((turned.diagonal(dim1=-2, dim2=-1).sum(-1) - 1) / 2).clamp(-1, 1)
+    return torch.acos(cosine).square().mean(-1).sqrt()
+
+
+def _logit(share: float) -> float:
+    return math.log(share / (1 - share))

@@ -1,0 +1,130 @@
+"""Corrections of a fitted motion, found through the renderer: as free parameters beside an avatar, or after it.
+
+Axes: F rows of a track, J joints. Lengths are metres, angles radians. A correction turns the root in world axes about its
+own place, shifts it in camera axes (depth is seen badly and moves more slowly), and adds to the joints' rotation vectors.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from model.body.track import BodyTrack
+from model.fitting.rotations import rotation_from_vector, vector_from_rotation
+from model.losses import LossWeights
+from model.pose import BodyPose, track_pose, with_pose
+
+SHIFT_UNIT_M = 0.1  # a shift of 10 cm weighs like a turn of 1 rad
+REFERENCE_FPS = 25.0  # the frame rate that the weight of smoothness speaks of
+
+
+@dataclass(frozen=True)
+class PoseRates:
+    """Learning rates: rad for joints and root, m for the shift across the picture and along depth."""
+
+    joints: float
+    root: float
+    shift: float
+    depth: float
+
+
+class PoseCorrection(nn.Module):
+    """One correction for each row of a track, zero at the start."""
+
+    def __init__(self, track: BodyTrack) -> None:
+        super().__init__()
+        self.track = track
+        num_frames, num_joints = track.body_pose.shape[:2]
+        self.joints = nn.Parameter(torch.zeros(num_frames, num_joints, 3))
+        self.root = nn.Parameter(torch.zeros(num_frames, 3))
+        self.shift = nn.Parameter(torch.zeros(num_frames, 3))
+
+    def pose(self, rows: int | Int[Tensor, "*B"]) -> BodyPose:
+        """The corrected pose of some rows. Differentiable in the correction."""
+        fitted = track_pose(self.track, rows)
+        turned = rotation_from_vector(self.root[rows]) @ rotation_from_vector(fitted.global_orient)
+        moved = self.shift[rows] @ self.track.w2c[:3, :3]
+        return BodyPose(vector_from_rotation(turned), fitted.body_pose + self.joints[rows], fitted.transl + moved)
+
+    def corrected(self) -> BodyTrack:
+        """The track with every row corrected."""
+        with torch.no_grad():
+            return with_pose(self.track, self.pose(torch.arange(self.track.num_frames)))
+
+    def vectors(self, rows: Int[Tensor, "B"]) -> Float[Tensor, "B D"]:
+        """The corrections as one vector a row, shifts in their unit."""
+        return torch.cat([self.joints[rows].flatten(1), self.root[rows], self.shift[rows] / SHIFT_UNIT_M], dim=1)
+
+    def penalty(self, rows: Int[Tensor, "B"], trained: Int[Tensor, "T"], weights: LossWeights) -> Float[Tensor, ""]:
+        """Stay near a fit that can be trusted, and change smoothly from frame to frame. Differentiable.
+
+        Args:
+            rows: the frames of this step.
+            trained: all frames that are trained on, ascending; a frame's neighbours are those next to it in there.
+        """
+        near = (self.track.confidence[rows] * self.joints[rows].square().mean((1, 2))).mean()
+        place = torch.searchsorted(trained, rows)
+        before, after = trained[(place - 1).clamp_min(0)], trained[(place + 1).clamp_max(len(trained) - 1)]
+        time = self.track.frame_ids.float()
+        span = (time[after] - time[before]).clamp_min(1)
+        share = ((time[rows] - time[before]) / span)[:, None]
+        with torch.no_grad():
+            between = self.vectors(before) * (1 - share) + self.vectors(after) * share
+        fps = self.track.fps if self.track.fps == self.track.fps else REFERENCE_FPS
+        uneven = (self.vectors(rows) - between).square().mean() * (fps / REFERENCE_FPS)
+        return weights.pose_prior * near + weights.pose_smooth * uneven
+
+    @torch.no_grad()
+    def spread(self, trained: Int[Tensor, "T"]) -> None:
+        """Give every other row the correction that its trained neighbours suggest, linear in time, held at the ends."""
+        time = self.track.frame_ids.double()
+        others = torch.tensor(sorted(set(range(self.track.num_frames)) - set(trained.tolist())), dtype=torch.long)
+        if not len(others):
+            return
+        place = torch.searchsorted(trained, others)
+        before, after = trained[(place - 1).clamp_min(0)], trained[place.clamp_max(len(trained) - 1)]
+        share = ((time[others] - time[before]) / (time[after] - time[before]).clamp_min(1e-9)).clamp(0, 1).float()
+        for values in (self.joints, self.root, self.shift):
+            weight = share.view(-1, *[1] * (values.dim() - 1))
+            values[others] = values[before] * (1 - weight) + values[after] * weight
+
+    @torch.no_grad()
+    def undo(self, rows: Bool[Tensor, "F"]) -> None:
+        """Go back to the fit in some rows."""
+        for values in (self.joints, self.root, self.shift):
+            values[rows] = 0
+
+
+class RowAdam:
+    """Adam (Kingma and Ba 2015) that moves only the rows of a step, each with its own clock.
+
+    A frame is seen once an epoch; with the usual Adam its momentum would carry it on in between.
+    """
+
+    BETAS, EPSILON = (0.9, 0.99), 1e-10
+
+    def __init__(self, correction: PoseCorrection, rates: PoseRates) -> None:
+        shift = torch.tensor([rates.shift, rates.shift, rates.depth])
+        self.parameters = {"joints": correction.joints, "root": correction.root, "shift": correction.shift}
+        self.rates = {"joints": torch.tensor(rates.joints), "root": torch.tensor(rates.root), "shift": shift}
+        self.state = {f"{name}.{part}": torch.zeros_like(p) for name, p in self.parameters.items() for part in ("mean", "square")}
+        self.state["visits"] = torch.zeros(len(correction.shift))
+
+    @torch.no_grad()
+    def step(self, rows: Int[Tensor, "B"], factor: float) -> None:
+        """Move some rows by their gradients; `factor` scales the rates."""
+        self.state["visits"][rows] += 1
+        visits = self.state["visits"][rows]
+        for name, parameter in self.parameters.items():
+            gradient = parameter.grad[rows]
+            shape = (-1, *[1] * (gradient.dim() - 1))
+            mean, square = self.state[f"{name}.mean"], self.state[f"{name}.square"]
+            mean[rows] = self.BETAS[0] * mean[rows] + (1 - self.BETAS[0]) * gradient
+            square[rows] = self.BETAS[1] * square[rows] + (1 - self.BETAS[1]) * gradient.square()
+            unbiased = mean[rows] / (1 - self.BETAS[0] ** visits).view(shape)
+            size = (square[rows] / (1 - self.BETAS[1] ** visits).view(shape)).sqrt() + self.EPSILON
+            parameter[rows] -= factor * self.rates[name] * unbiased / size
+            parameter.grad = None

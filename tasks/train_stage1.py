@@ -1,0 +1,98 @@
+"""Stage: from frames, masks and a fitted motion to an avatar, and a better motion.
+
+Reads frames/, masks/, fit/track.npz and uv/atlas.npz; writes stage1/avatar.safetensors, stage1/track.npz (all frames, those
+not trained on corrected as their neighbours suggest) and stage1/history.json. Unfinished work waits in checkpoints/stage1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from model.avatar import Avatar, AvatarOptions
+from model.avatar_file import save_avatar
+from model.body.track import BodyTrack
+from model.checkpoint import clear_checkpoints
+from model.networks import NetworkOptions
+from model.pose_refinement import PoseCorrection
+from model.refitting import rows_that_got_worse
+from model.training import Training, TrainingFrames, TrainingOptions, settle_statistics
+from model.unseen import SEEN_PIXELS, fill_unseen, point_visibility
+from model.uv.atlas import UvAtlas
+from tasks.artifacts import (
+    SubjectPaths,
+    read_clip,
+    read_npz,
+    read_segmentation,
+    read_track,
+    replaced_folder,
+    split_frames,
+    subject_paths,
+    timed,
+    write_json,
+    write_track,
+)
+from tasks.errors import run_stage
+from tasks.options import options_from
+from tasks.settings import Settings, load_settings
+from tasks.training_run import find_lpips, fingerprint, load_training_frames, train_to_the_end
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What this stage makes."""
+
+    avatar: Avatar
+    track: BodyTrack
+    history: list[dict[str, float]]
+
+
+def main() -> None:
+    settings = load_settings()
+    paths = subject_paths(settings.subject.name)
+    with timed(paths, "train_stage1"):
+        track, atlas, frames = read_inputs(paths, settings)
+        trained = train(paths, track, atlas, frames, settings)
+        with replaced_folder(paths.stage1) as folder:
+            save_avatar(folder / "avatar.safetensors", trained.avatar)
+            write_track(folder / "track.npz", trained.track)
+            write_json(folder / "history.json", trained.history)
+    clear_checkpoints(paths.checkpoints / "stage1")
+
+
+def read_inputs(paths: SubjectPaths, settings: Settings) -> tuple[BodyTrack, UvAtlas, TrainingFrames]:
+    """The motion, the surface, and the pictures that train."""
+    track = read_track(paths.fit / "track.npz", made_by="fit_smpl")
+    atlas = UvAtlas.from_arrays(read_npz(paths.uv / "atlas.npz", made_by="bake_uv_maps"))
+    split = split_frames(read_clip(paths), read_segmentation(paths), heldout_every=settings.split.heldout_every)
+    return track, atlas, load_training_frames(paths, track, split.train)
+
+
+def train(paths: SubjectPaths, track: BodyTrack, atlas: UvAtlas, frames: TrainingFrames, settings: Settings) -> Trained:
+    """Avatar and motion together; then the poses that gained nothing go back, and unseen parts are filled."""
+    section, backend = settings.chosen.train_stage1, settings.render.backend
+    options = options_from(section.training, TrainingOptions)
+    torch.manual_seed(settings.seed)
+    look = AvatarOptions(options_from(section.network, NetworkOptions), section.light_degree, None, section.cull_margin)
+    avatar, correction = Avatar(atlas, look, body=track.body, betas=track.betas), PoseCorrection(track)
+    training = Training(
+        avatar, correction, frames, options, lpips=find_lpips(options.losses.lpips), backend=backend, seed=settings.seed
+    )
+    key = fingerprint(section, frames, track, str(settings.seed), str(atlas.num_points))
+    train_to_the_end(training, paths.checkpoints / "stage1", key, name="stage 1", every=options.checkpoint_every)
+
+    settle_statistics(avatar)
+    worse = rows_that_got_worse(avatar, correction, frames, backend=backend)
+    correction.undo(worse)
+    correction.spread(frames.rows)
+    refined = correction.corrected()
+    avatar.known_poses = refined.body_pose[frames.rows].clone()
+    seen = point_visibility(avatar, refined, frames.rows, refined.camera, backend=backend) > SEEN_PIXELS
+    fill_unseen(avatar, seen)
+    print(f"stage 1: {training.step_number} steps; {int(worse.sum())} of {len(frames.rows)} frames keep their fitted pose; {int((~seen).sum())} of {len(seen)} points were never seen")
+    return Trained(avatar, refined, training.history)
+
+
+if __name__ == "__main__":
+    run_stage(main)
