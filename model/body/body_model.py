@@ -19,6 +19,7 @@ from torch import Tensor
 
 from model.body.body_files import BodyArrays, BodyFileError, read_body_file, read_open_body
 from model.body.landmarks import LANDMARK_NAMES, LandmarkWeights, landmark_weights_of
+from model.body.skinning import skin_points
 
 LEGS_APART = torch.pi / 6  # each leg, rad: the canonical pose of GaussianAvatar (Hu et al. 2024, section 4)
 
@@ -158,8 +159,7 @@ class BodyModel:
             feature = (rotations[..., 1:, :, :] - torch.eye(3, dtype=self.dtype, device=self.device)).reshape(*batch, -1)
             feature = feature if self.pose_basis is None else feature @ self.pose_basis
             vertices = vertices + (feature @ self.posedirs).reshape(*batch, -1, 3)
-        blended = (self.lbs_weights @ rest_to_posed.flatten(-2)).unflatten(-1, (4, 4))
-        vertices = (blended[..., :3, :3] @ vertices[..., None])[..., 0] + blended[..., :3, 3]
+        vertices = skin_points(vertices, self.lbs_weights, rest_to_posed)
         joints = (rest_to_posed[..., :3, :3] @ joints[..., None])[..., 0] + rest_to_posed[..., :3, 3]
         return PosedBody(vertices, joints, rest_to_posed)
 
