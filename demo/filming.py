@@ -22,6 +22,9 @@ LENS_BLUR = 0.55  # px at 1280 px width
 VIGNETTE = 0.22  # share of the light lost in the corners
 READ_NOISE = 0.006  # of full scale
 SHOT_NOISE = 0.012  # at full scale
+SHADOW_REACH = 2.4  # m around the person in which the ground can be in shadow
+TONE_STEPS = 4096  # of the table that turns light into display values
+BRIGHTEST = 4.0  # linear light that the table reaches
 
 
 def display_colors(linear: np.ndarray) -> Float32[np.ndarray, "H W C"]:
@@ -53,15 +56,28 @@ def cut_out(color: np.ndarray, alpha: np.ndarray) -> UInt8[np.ndarray, "H W 4"]:
     return np.round(rgba * 255).astype(np.uint8)
 
 
-def shadowed_backdrop(backdrop: Backdrop, lit_shadow: Shadow, light: Light, sky: list[Shadow], directions: np.ndarray, centre: np.ndarray) -> Float32[np.ndarray, "H W 3"]:
-    """The empty place with the person's shadow on its ground, linear."""
+def shadowed_backdrop(
+    backdrop: Backdrop, shadow: Shadow, light: Light, sky: list[Shadow], directions: np.ndarray, centre: np.ndarray
+) -> Float32[np.ndarray, "H W 3"]:
+    """The empty place with the person's shadow on its ground, linear.
+
+    The key light's shadow is worked out for every pixel, the smooth shade under the open sky for every fourth.
+    """
     picture = backdrop.direct + backdrop.around
-    near = backdrop.is_ground & (np.abs(backdrop.ground_points[..., 0] - centre[0]) < 2.4) & (np.abs(backdrop.ground_points[..., 2] - centre[2]) < 2.4)
-    rows, columns = np.nonzero(near)
-    points = backdrop.ground_points[rows, columns]
-    key = ground_light(points, lit_shadow.depth, lit_shadow.rays, light.key_size)
-    share = sky_visibility(points, np.tile(np.float32([0, 1, 0]), (len(points), 1)), sky, directions)
-    picture[rows, columns] = backdrop.direct[rows, columns] * key[:, None] + backdrop.around[rows, columns] * share[:, None]
+    near = backdrop.is_ground & (np.abs(backdrop.ground_points[..., ::2] - centre[::2]).max(axis=2) < SHADOW_REACH)
+    if not near.any():
+        return picture
+    i0, j0 = (np.nonzero(near.any(axis=1 - axis))[0][0] for axis in (0, 1))
+    i1, j1 = (np.nonzero(near.any(axis=1 - axis))[0][-1] + 1 for axis in (0, 1))
+    points = np.ascontiguousarray(backdrop.ground_points[i0:i1, j0:j1])
+    key = ground_light(points.reshape(-1, 3), shadow.depth, shadow.rays, light.key_size).reshape(points.shape[:2])
+    coarse = np.ascontiguousarray(points[::4, ::4])
+    up = np.tile(np.float32([0, 1, 0]), (coarse.shape[0] * coarse.shape[1], 1))
+    share = sky_visibility(coarse.reshape(-1, 3), up, sky, directions).reshape(coarse.shape[:2])
+    share = cv2.resize(share, key.shape[::-1], interpolation=cv2.INTER_LINEAR)
+    window = (slice(i0, i1), slice(j0, j1))
+    shaded = backdrop.direct[window] * key[..., None] + backdrop.around[window] * share[..., None]
+    picture[window] = np.where(near[window][..., None], shaded, picture[window])
     return picture
 
 
@@ -75,6 +91,8 @@ class Sensor:
         # one larger field of noise, of which every frame takes another window
         self.grain = rng.normal(size=(height + 64, width + 64, 3)).astype(np.float32)
         self.grain = 0.75 * self.grain + 0.25 * self.grain.mean(axis=2, keepdims=True)
+        steps = (np.arange(TONE_STEPS + 2) / TONE_STEPS) ** 2 * BRIGHTEST  # denser in the dark
+        self.table = display_colors(steps[:, None, None])[:, 0, 0] * 255 + 0.5
         y, x = np.mgrid[0:height, 0:width].astype(np.float32)
         radius = ((x + 0.5) / width - 0.5) ** 2 + ((y + 0.5) / height - 0.5) ** 2
         self.falloff = (1 - VIGNETTE * radius / 0.5).astype(np.float32)
@@ -84,18 +102,20 @@ class Sensor:
         blurred = cv2.GaussianBlur(linear, (0, 0), max(LENS_BLUR * self.scale, 0.2))
         i, j = self.rng.integers(0, 64, size=2)
         window = self.grain[i : i + linear.shape[0], j : j + linear.shape[1]]
-        return _record(blurred, self.falloff, window)
+        return _record(blurred, self.falloff, window, self.table)
 
 
 @numba.njit(cache=True, parallel=True)
-def _record(linear, falloff, grain):
+def _record(linear, falloff, grain, table):
     out = np.empty(linear.shape, np.uint8)
     for i in numba.prange(linear.shape[0]):
         for j in range(linear.shape[1]):
             for c in range(3):
                 light = max(0.0, linear[i, j, c] * falloff[i, j])
                 light += grain[i, j, c] * (READ_NOISE * 0.4 + SHOT_NOISE * np.sqrt(light))
-                out[i, j, c] = np.uint8(min(255.0, max(0.0, _tone(light) * 255 + 0.5)))
+                place = np.sqrt(min(BRIGHTEST, max(0.0, light)) / BRIGHTEST) * TONE_STEPS
+                k = int(place)
+                out[i, j, c] = np.uint8(min(255.0, table[k] + (place - k) * (table[k + 1] - table[k])))
     return out
 
 

@@ -1,7 +1,7 @@
 """Cuts clothes, hair and shoes for one body.
 
-Places are told on the open body's mean shape in its rest pose (arms out, y up, facing +z, pelvis at y = -0.22), so that
-they fit every person. Axes: V vertices. Lengths are metres.
+Places are told on a mean person in the rest pose (arms out, y up, facing +z, pelvis at y = -0.22; the joints are
+REFERENCE_JOINTS), so that they fit every person and every bake of the open body. Axes: V vertices. Lengths are metres.
 """
 
 from __future__ import annotations
@@ -13,13 +13,21 @@ from scipy.spatial import cKDTree
 
 from demo.noise import layered_noise
 from demo.people import Cut
-from demo.shells import Shell, cut_out_shell, drape, hang, smoothed, subdivide
+from demo.shells import Shell, cut_out_shell, drape, evened, hang, smoothed, subdivide, tube_axis
 
+REFERENCE_JOINTS = np.array(
+    [
+        [0, -0.223, 0.029], [0.080, -0.314, 0.049], [-0.080, -0.314, 0.049], [0, -0.118, 0.033], [0.131, -0.701, 0.077],
+        [-0.131, -0.701, 0.077], [0, 0.010, 0.029], [0.128, -1.119, 0.048], [-0.128, -1.119, 0.048], [0, 0.058, 0.024],
+        [0.128, -1.160, 0.170], [-0.128, -1.160, 0.170], [0, 0.259, 0.051], [0.071, 0.203, 0.068], [-0.071, 0.203, 0.068],
+        [0, 0.330, 0.075], [0.176, 0.192, 0.062], [-0.176, 0.192, 0.062], [0.442, 0.194, 0.063], [-0.442, 0.194, 0.063],
+        [0.679, 0.194, 0.063], [-0.679, 0.194, 0.063], [0.762, 0.193, 0.066], [-0.762, 0.193, 0.066],
+    ]
+)  # fmt: skip
 WAIST = -0.115  # height of the trousers' upper edge
 ANKLE_HEM = -1.10  # height of their lower edge
 CROTCH = -0.375
 COLLAR = 0.262  # height of the collar's upper edge
-ARM_AXIS = np.array([0.0, 0.194, 0.063])
 SHOE_TOP = -1.075
 HAIRLINE_Z = np.array([-0.05, 0.00, 0.03, 0.052, 0.062, 0.10, 0.108, 0.122, 0.145, 0.165, 0.185, 0.25])
 HAIRLINE_Y = np.array([0.305, 0.305, 0.325, 0.360, 0.418, 0.418, 0.385, 0.392, 0.446, 0.462, 0.468, 0.475])
@@ -39,11 +47,16 @@ def above_hairline(paint: np.ndarray) -> np.ndarray:
     return paint[:, 1] - line - temple - ear
 
 
+def collar_top(paint: np.ndarray) -> np.ndarray:
+    """Height of the collar's upper edge around the neck: lower in front."""
+    return COLLAR - 0.05 * smooth_step(0.03, 0.11, paint[:, 2])
+
+
 def cut_shirt(body: Shell, cut: Cut, seed: int) -> Shell:
     """A loose short-sleeved shirt with a band collar and a hem that hangs free."""
     p = body.paint
     arm = np.abs(p[:, 0])
-    keep = (p[:, 1] > cut.hem - 0.03) & (p[:, 1] < COLLAR + 0.02) & (arm < cut.sleeve + 0.03) & ((arm > 0.16) | (p[:, 1] > cut.hem - 0.03))
+    keep = (p[:, 1] > cut.hem - 0.03) & (p[:, 1] < COLLAR + 0.02) & (arm < cut.sleeve + 0.03)
     shell = cut_out_shell(body, keep)
     p = shell.paint
     arm = np.abs(p[:, 0])
@@ -53,16 +66,16 @@ def cut_shirt(body: Shell, cut: Cut, seed: int) -> Shell:
     shell = drape(shell, lift * cut.ease, rounds=6)
     # the body hangs from the chest and the shoulder blades, the sleeves from the shoulders
     in_torso = (p[:, 1] < 0.12) & (arm < 0.21)
-    centre = np.stack([np.zeros(len(p)), shell.vertices[:, 1], np.full(len(p), 0.045)], axis=1)
+    centre = tube_axis(shell.vertices, in_torso, axis=1)
     x, y, z = np.eye(3)
     move = 0.75 * hang(shell.vertices, 0.12 - p[:, 1], centre, x, z, in_torso, slope=0.11)
     for sign in (1, -1):
         sleeve = (sign * p[:, 0] > 0.20) & (p[:, 1] > 0.08)
-        centre = np.stack([shell.vertices[:, 0], np.full(len(p), ARM_AXIS[1]), np.full(len(p), ARM_AXIS[2])], axis=1)
+        centre = tube_axis(shell.vertices, sleeve, axis=0)
         move += 0.8 * hang(shell.vertices, arm, centre, z, y, sleeve, slope=0.05)
     shell = replace(shell, vertices=shell.vertices + smoothed(shell, move, rounds=4))
     shell = subdivide(shell)
-    return replace(shell, vertices=smoothed(shell, shell.vertices, rounds=3), weights=soft_weights(shell, rounds=14))
+    return replace(shell, vertices=evened(shell, rounds=4), weights=soft_weights(shell, rounds=14))
 
 
 def cut_trousers(body: Shell, cut: Cut, seed: int) -> Shell:
@@ -75,17 +88,11 @@ def cut_trousers(body: Shell, cut: Cut, seed: int) -> Shell:
     move = np.zeros_like(shell.vertices)
     for sign in (1, -1):
         leg = (sign * p[:, 0] > 0) & (p[:, 1] < CROTCH - 0.01)
-        # the axis runs through the middle of the leg at every height
-        bins = np.linspace(ANKLE_HEM - 0.02, CROTCH, 14)
-        which = np.digitize(p[:, 1], bins)
-        middles = np.array([shell.vertices[leg & (np.abs(which - k) <= 1)].mean(axis=0) for k in range(1, 14)])
-        order = np.argsort(middles[:, 1])
-        centre = np.stack([np.interp(shell.vertices[:, 1], middles[order, 1], middles[order, a]) for a in range(3)], axis=1)
-        centre[:, 1] = shell.vertices[:, 1]
+        centre = tube_axis(shell.vertices, leg, axis=1)
         move += 0.85 * hang(shell.vertices, -p[:, 1], centre, np.eye(3)[0], np.eye(3)[2], leg, slope=0.085, least=0.078 * cut.leg_ease)
     shell = replace(shell, vertices=shell.vertices + smoothed(shell, move, rounds=4))
     shell = subdivide(shell)
-    return replace(shell, vertices=smoothed(shell, shell.vertices, rounds=3), weights=soft_weights(shell, rounds=8))
+    return replace(shell, vertices=evened(shell, rounds=4), weights=soft_weights(shell, rounds=8))
 
 
 def grow_hair(body: Shell, cut: Cut, seed: int) -> Shell:

@@ -15,7 +15,7 @@ import numba
 import numpy as np
 from jaxtyping import Float32
 
-from demo.mesh_renderer import Skin, View, Visible, corner_weights, depth_map
+from demo.mesh_renderer import Skin, View, Visible, depth_maps
 
 KEY_MAP = 1024  # texels along the side of the key light's depth map
 SKY_MAP = 160
@@ -66,13 +66,25 @@ class Shadow:
 
 def cast(vertices: np.ndarray, faces: np.ndarray, to_light: np.ndarray, *, centre: np.ndarray, radius: float, size: int) -> Shadow:
     """Draw the depth map that a far light sees of everything within `radius` of `centre`."""
+    rays = _rays(to_light, centre, radius, size)
+    return Shadow(depth_maps((vertices @ rays[:, :3].T + rays[:, 3])[None], faces, size)[0], rays)
+
+
+def cast_all(vertices: np.ndarray, faces: np.ndarray, to_lights: np.ndarray, *, centre: np.ndarray, radius: float, size: int) -> list[Shadow]:
+    """The same for many lights at once."""
+    rays = [_rays(to_light, centre, radius, size) for to_light in to_lights]
+    depths = depth_maps(np.stack([vertices @ r[:, :3].T + r[:, 3] for r in rays]), faces, size)
+    return [Shadow(depth, r) for depth, r in zip(depths, rays)]
+
+
+def _rays(to_light: np.ndarray, centre: np.ndarray, radius: float, size: int) -> Float32[np.ndarray, "3 4"]:
+    """World point to column, row and depth of a far light's map."""
     across = np.cross([0.0, 1.0, 0.0] if abs(to_light[1]) < 0.95 else [1.0, 0.0, 0.0], to_light)
     across /= np.linalg.norm(across)
     axes = np.stack([across, np.cross(to_light, across), -np.asarray(to_light)])
     scale = np.array([size / (2 * radius)] * 2 + [1.0])
     rays = np.concatenate([axes * scale[:, None], (np.array([size / 2, size / 2, 0]) - scale * (axes @ centre))[:, None]], axis=1)
-    rays = rays.astype(np.float32)
-    return Shadow(depth_map(vertices @ rays[:, :3].T + rays[:, 3], faces, size), rays)
+    return rays.astype(np.float32)
 
 
 def sky_directions(count: int = SKY_DIRECTIONS) -> Float32[np.ndarray, "D 3"]:
@@ -135,9 +147,20 @@ def _hash_turn(i, j):
     return 2 * np.pi * (b - np.floor(b))
 
 
+def _sunflower(count: int) -> np.ndarray:
+    """Points spread evenly over the unit disk."""
+    k = np.arange(count)
+    radius, angle = np.sqrt((k + 0.5) / count), k * np.pi * (3 - np.sqrt(5))
+    return np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1).astype(np.float32)
+
+
+SEARCH_POINTS, SHADOW_POINTS = _sunflower(8), _sunflower(SHADOW_TAPS)
+
+
 @numba.njit(cache=True, fastmath={"nsz", "arcp", "contract"})
 def key_share(x, y, z, depth_map_, rays, key_size, turn):
     """The share of the key light that reaches a point: percentage-closer soft shadow (Fernando 2005)."""
+    cosine, sine = np.cos(turn), np.sin(turn)
     size = depth_map_.shape[0]
     texels = np.sqrt(rays[0, 0] ** 2 + rays[0, 1] ** 2 + rays[0, 2] ** 2)  # a metre in texels
     u = rays[0, 0] * x + rays[0, 1] * y + rays[0, 2] * z + rays[0, 3]
@@ -146,8 +169,8 @@ def key_share(x, y, z, depth_map_, rays, key_size, turn):
     gap, found = 0.0, 0
     reach = 0.07 * texels
     for k in range(8):
-        radius, angle = reach * np.sqrt((k + 0.5) / 8), turn + k * 2.399963
-        j, i = int(u + radius * np.cos(angle)), int(w + radius * np.sin(angle))
+        du, dw = SEARCH_POINTS[k, 0], SEARCH_POINTS[k, 1]
+        j, i = int(u + reach * (cosine * du - sine * dw)), int(w + reach * (sine * du + cosine * dw))
         if 0 <= i < size and 0 <= j < size and depth_map_[i, j] < depth:
             gap += depth - depth_map_[i, j]
             found += 1
@@ -156,8 +179,8 @@ def key_share(x, y, z, depth_map_, rays, key_size, turn):
     spread = min(0.12, max(0.004, key_size * gap / found)) * texels
     lit = 0.0
     for k in range(SHADOW_TAPS):
-        radius, angle = spread * np.sqrt((k + 0.5) / SHADOW_TAPS), turn + k * 2.399963
-        j, i = int(u + radius * np.cos(angle)), int(w + radius * np.sin(angle))
+        du, dw = SHADOW_POINTS[k, 0], SHADOW_POINTS[k, 1]
+        j, i = int(u + spread * (cosine * du - sine * dw)), int(w + spread * (sine * du + cosine * dw))
         if not (0 <= i < size and 0 <= j < size) or depth_map_[i, j] >= depth:
             lit += 1.0
     return lit / SHADOW_TAPS

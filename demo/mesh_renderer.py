@@ -111,13 +111,13 @@ def visible_faces(vertices: np.ndarray, skin: Skin, view: View, samples: int) ->
     return Visible(face, nearness)
 
 
-def depth_map(points: np.ndarray, faces: np.ndarray, size: int) -> Float32[np.ndarray, "size size"]:
-    """Depth of the nearest triangle along parallel rays; infinity where none is.
+def depth_maps(points: np.ndarray, faces: np.ndarray, size: int) -> Float32[np.ndarray, "D size size"]:
+    """Depth of the nearest triangle along parallel rays, from D directions; infinity where none is.
 
     Args:
-        points: [V, 3]: x and y in pixels of the map, z the depth along the ray, metres.
+        points: [D, V, 3]: x and y in pixels of each map, z the depth along the ray, metres.
     """
-    depth = np.full((size, size), np.inf, np.float32)
+    depth = np.full((len(points), size, size), np.inf, np.float32)
     _draw_depth(points.astype(np.float32), faces, depth)
     return depth
 
@@ -197,26 +197,29 @@ def _draw(xy, inverse_depth, faces, uv, material, textures, has_holes, face_out,
 
 @numba.njit(cache=True, parallel=True, error_model="numpy")
 def _draw_depth(points, faces, depth):
-    size = depth.shape[0]
-    for turn in numba.prange(BANDS):
-        band = (turn * 2) % BANDS + (turn * 2) // BANDS
-        first, last = band * size // BANDS, (band + 1) * size // BANDS
+    maps, size = depth.shape[0], depth.shape[1]
+    strips = 2 if maps == 1 else 1
+    for turn in numba.prange(maps * strips):
+        d, strip = turn // strips, turn % strips
+        first, last = strip * size // strips, (strip + 1) * size // strips
         for f in range(faces.shape[0]):
             a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
-            ay, by, cy = points[a, 1], points[b, 1], points[c, 1]
-            low, high = min(ay, min(by, cy)), max(ay, max(by, cy))
-            if high < first or low > last:
+            ax, bx, cx = points[d, a, 0], points[d, b, 0], points[d, c, 0]
+            ay, by, cy = points[d, a, 1], points[d, b, 1], points[d, c, 1]
+            i0 = max(first, int(np.ceil(min(ay, min(by, cy)) - 0.5)))
+            i1 = min(last - 1, int(np.floor(max(ay, max(by, cy)) - 0.5)))
+            j0 = max(0, int(np.ceil(min(ax, min(bx, cx)) - 0.5)))
+            j1 = min(size - 1, int(np.floor(max(ax, max(bx, cx)) - 0.5)))
+            if i0 > i1 or j0 > j1:
                 continue
-            ax, bx, cx = points[a, 0], points[b, 0], points[c, 0]
-            left, right = min(ax, min(bx, cx)), max(ax, max(bx, cx))
-            i0, i1 = max(first, int(np.ceil(low - 0.5))), min(last - 1, int(np.floor(high - 0.5)))
-            j0, j1 = max(0, int(np.ceil(left - 0.5))), min(size - 1, int(np.floor(right - 0.5)))
+            az, bz, cz = points[d, a, 2], points[d, b, 2], points[d, c, 2]
             for i in range(i0, i1 + 1):
                 for j in range(j0, j1 + 1):
                     wa, wb, wc = corner_weights(ax, ay, bx, by, cx, cy, j + 0.5, i + 0.5)
                     if wa >= 0 and wb >= 0 and wc >= 0:
-                        z = wa * points[a, 2] + wb * points[b, 2] + wc * points[c, 2]
-                        depth[i, j] = min(depth[i, j], z)
+                        z = wa * az + wb * bz + wc * cz
+                        if z < depth[d, i, j]:
+                            depth[d, i, j] = z
 
 
 @numba.njit(cache=True, parallel=True)

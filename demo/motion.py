@@ -18,7 +18,7 @@ from scipy.ndimage import gaussian_filter1d
 from scipy.spatial.transform import Rotation
 
 from demo.skeleton import (
-    ANKLE, CLAVICLE, ELBOW, HEAD, HIP, KNEE, NECK, PELVIS, SHOULDER, SPINE1, SPINE2, SPINE3, TOES, WRIST,
+    ANKLE, CLAVICLE, ELBOW, HEAD, HIP, KNEE, NECK, PELVIS, SHOULDER, SPINE1, SPINE2, SPINE3, WRIST,
     Skeleton, highest_pelvis, joint_transforms, reach_with_leg,
 )  # fmt: skip
 
@@ -26,6 +26,7 @@ CLIP_SECONDS = 10.0  # the tables below are written for these lengths and stretc
 SECOND_SECONDS = 4.0
 STANCE = 0.105  # m, each foot from the middle
 TOE_OUT = 9.0  # degrees
+TOE_REACH, HEEL_REACH = 0.20, 0.09  # m from the ankle to the shoe's ends
 
 
 @dataclass(frozen=True)
@@ -69,10 +70,10 @@ def clip_motion(skeleton: Skeleton, num_frames: int, seed: int) -> Motion:
     """The motion that the clip shows: a full turn; arms forward, back, across, up; a crouch; the torso bending."""
     start, end, turns = 0.25, 4.35, 12
     keys: Keys = {
-        "yaw": [(0, 4), (start, 6), (1.3, 78), (2.3, 176), (3.3, 274), (end, 357), (4.7, 360), (10, 360)],
+        "yaw": [(0, 0), (start, 3), (1.3, 78), (2.3, 176), (3.3, 274), (end, 359), (4.7, 363), (10, 362)],
         "x": [(0, 0), (4.5, 0), (8.9, 0), (9.3, 0.03), (9.75, -0.01), (10, 0)],
         "z": [(0, 0), (7.1, 0.0), (7.75, -0.13), (7.95, -0.13), (8.5, -0.01), (8.95, -0.07), (9.3, 0), (10, 0)],
-        "drop": [(0, 0.014), (4.5, 0.014), (7.1, 0.02), (7.75, 0.43), (7.97, 0.43), (8.5, 0.03), (10, 0.02)],
+        "drop": [(0, 0.002), (4.5, 0.002), (7.1, 0.006), (7.75, 0.43), (7.97, 0.43), (8.5, 0.012), (10, 0.003)],
         "pitch": [(0, 0), (7.1, 0), (7.75, 22), (7.95, 22), (8.5, 4), (8.95, 24), (9.3, 3), (10, 2)],
         "roll": [(0, 0), (4.6, 0), (9.0, 0), (9.35, -4), (9.75, 0), (10, 0)],
         "bend": [(0, 2), (4.8, 0), (5.55, -7), (6.2, 6), (6.85, -8), (7.2, 2), (7.8, 22), (8.5, 6), (8.95, 44), (9.33, 4), (10, 4)],
@@ -116,7 +117,7 @@ def second_motion(skeleton: Skeleton, num_frames: int, seed: int) -> Motion:
         "yaw": [(0, -28), (1.2, -24), (2.0, -20), (2.9, -12), (4, -30)],
         "x": [(0, 0.0), (0.6, -0.16), (1.2, -0.30), (1.75, -0.34), (2.5, -0.13), (3.1, -0.08), (3.6, -0.15), (4, -0.15)],
         "z": [(0, -0.5), (0.6, -0.24), (1.2, 0.1), (1.75, 0.30), (2.4, 0.06), (3.1, 0.05), (3.6, 0.02), (4, 0.02)],
-        "drop": [(0, 0.02), (0.3, 0.045), (0.6, 0.02), (0.9, 0.045), (1.2, 0.04), (1.75, 0.27), (1.9, 0.27), (2.4, 0.03), (2.8, 0.03), (3.15, 0.16), (3.5, 0.03), (4, 0.03)],
+        "drop": [(0, 0.0), (0.3, 0.015), (0.6, 0.0), (0.9, 0.015), (1.2, 0.01), (1.75, 0.24), (1.9, 0.24), (2.4, 0.005), (2.8, 0.005), (3.15, 0.14), (3.5, 0.01), (4, 0.01)],
         "pitch": [(0, 3), (1.2, 4), (1.8, 6), (2.5, 0), (3.15, 18), (3.6, -9), (4, -6)],
         "roll": [(0, 0), (0.3, 2), (0.9, -2), (1.5, 0), (3.15, 5), (3.7, -5), (4, -4)],
         "bend": [(0, 4), (1.75, 8), (2.5, -3), (3.15, 34), (3.65, 10), (4, 8)],
@@ -149,7 +150,7 @@ def second_motion(skeleton: Skeleton, num_frames: int, seed: int) -> Motion:
         Step(-1, -0.9, -0.20, -0.62, -36),
         Step(0.05, 0.55, -0.30, -0.20, -34, 0.09, 25),
         Step(1.2, 1.68, -0.52, 0.62, -34, 0.10, -8),
-        Step(2.05, 2.42, -0.22, -0.02, -38, 0.07, 10),
+        Step(2.37, 2.72, -0.22, -0.02, -38, 0.07, 10),
         Step(3.3, 4.4, -0.30, 0.10, -36, 0.0, -30, through=(-0.38, 0.52, 0.66)),
     ]
     return _perform(skeleton, keys, (left, right), SECOND_SECONDS, num_frames, seed + 1)
@@ -159,7 +160,7 @@ def _beside(side: int, lift: float, land: float, heading: float) -> Step:
     """A step to the side's own place beside the body's middle, when the body faces `heading`."""
     sign = 1 if side == 0 else -1
     turn = np.deg2rad(heading)
-    return Step(lift, land, sign * STANCE * np.cos(turn), -sign * STANCE * np.sin(turn), heading + sign * TOE_OUT, 0.045, 16)
+    return Step(lift, land, sign * STANCE * np.cos(turn), -sign * STANCE * np.sin(turn), heading + sign * TOE_OUT, 0.02, 14)
 
 
 def _perform(
@@ -174,7 +175,6 @@ def _perform(
     heading = Rotation.from_rotvec(np.outer(rad["yaw"], [0, 1, 0]))
     pelvis_turn = (heading * _about("x", rad["pitch"]) * _about("z", rad["roll"])).as_matrix()
     ankles, foot_turns, planted = zip(*[_feet(skeleton, side, steps[side], times, seconds / num_frames) for side in (0, 1)])
-    # z moves along the heading for the clip (the camera never turns), so the pelvis stays over the feet
     standing = skeleton.joints[PELVIS, 1] - skeleton.joints[ANKLE[0], 1] + skeleton.ankle_height
     pelvis = np.stack([channel["x"], standing - channel["drop"], channel["z"]], axis=1)
     top = np.min([highest_pelvis(skeleton, side, pelvis, pelvis_turn, ankles[side]) for side in (0, 1)], axis=0)
@@ -243,8 +243,11 @@ def _feet(skeleton: Skeleton, side: int, steps: list[Step], times: np.ndarray, f
         moving = air | after
         ankle[moving] = path[moving]
         yaws[moving] = (yaw + ease[:, 0] * (step.yaw - yaw))[moving]
-        rise[moving] = (step.height * bump)[moving]
-        tips[moving] = (step.tip * bump)[moving]
+        tip = step.tip * bump
+        # a tipped foot must not dig its toes or its heel into the floor
+        clear = np.where(tip > 0, TOE_REACH, HEEL_REACH) * np.sin(np.abs(np.deg2rad(tip)))
+        rise[moving] = (step.height * bump + clear)[moving]
+        tips[moving] = tip[moving]
         planted &= ~air
         x, z, yaw = step.x, step.z, step.yaw
     ankle[:, 1] += rise

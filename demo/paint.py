@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from demo.garments import ANKLE_HEM, COLLAR, WAIST, above_hairline, smooth_step
+from demo.garments import ANKLE_HEM, WAIST, above_hairline, collar_top, smooth_step
 from demo.mesh_renderer import paint_layout
 from demo.noise import layered_noise
 from demo.people import Person
@@ -69,7 +69,7 @@ def paint_skin(p: np.ndarray, uv: np.ndarray, person: Person) -> Float32[np.ndar
         return front * np.exp(-(((x - cx) / rx) ** 2) - ((y - cy) / ry) ** 2)
 
     red = skin * [1.06, 0.80, 0.78]
-    color = _mix(color, red, 0.55 * spot(0.042, 0.362, 0.018, 0.016) + 0.6 * spot(0.0, 0.365, 0.014, 0.010))
+    color = _mix(color, red, 0.30 * spot(0.042, 0.362, 0.018, 0.016) + 0.38 * spot(0.0, 0.365, 0.014, 0.010))
     ears = smooth_step(0.074, 0.080, x) * (y > 0.34) * (y < 0.42) * (x < 0.12) * (z > 0.03)
     color = _mix(color, red, 0.6 * ears)
     hands = smooth_step(0.70, 0.76, x)
@@ -101,20 +101,20 @@ def paint_skin(p: np.ndarray, uv: np.ndarray, person: Person) -> Float32[np.ndar
     arch = 0.4175 + 0.0065 * np.sin(np.clip((x - 0.012) / 0.042, 0, 1) * np.pi * 0.72)
     taper = smooth_step(0.010, 0.016, x) * (1 - smooth_step(0.044, 0.056, x))
     hairs = 0.78 + 0.35 * layered_noise(p, (0.0022, 0.006, 0.01), 2, seed + 7)
-    color = _mix(color, np.array(look.hair) * 0.75, front * taper * (1 - smooth_step(0.0022, 0.0048, np.abs(y - arch))) * hairs)
+    color = _mix(color, np.array(look.hair) * 0.75, front * taper * (1 - smooth_step(0.0030, 0.0058, np.abs(y - arch))) * hairs)
     # eyes: the opening is an almond; the ball behind it is white, iris, pupil
     ex, ey = x - EYE[0], y - EYE[1] - 0.0008 * (x - EYE[0]) / 0.012
-    almond = (np.abs(ex) / 0.0140) ** 2 + (np.abs(ey) / np.where(ey > 0, 0.0066, 0.0056)) ** 2
+    almond = (np.abs(ex) / 0.0140) ** 2 + (np.abs(ey) / np.where(ey > 0, 0.0056, 0.0052)) ** 2
     opening = front * (almond < 1)
     lid_shade = smooth_step(-0.002, 0.006, ey)
     white = np.float32([0.86, 0.83, 0.81]) * (1 - 0.45 * lid_shade)[:, None]
     color = np.where(opening[:, None] > 0, white, color)
     iris = np.hypot(ex, ey - 0.0006)
-    color = _mix(color, np.array(look.eyes) * (0.75 + 0.5 * smooth_step(0, 0.006, iris) * (ey < 0))[:, None], opening * (1 - smooth_step(0.0053, 0.0062, iris)))
-    color = _mix(color, np.array(look.eyes) * 0.4, opening * np.exp(-(((iris - 0.0057) / 0.0007) ** 2)))
-    color = _mix(color, [0.03, 0.025, 0.025], opening * (1 - smooth_step(0.0020, 0.0028, iris)))
+    color = _mix(color, np.array(look.eyes) * (0.75 + 0.5 * smooth_step(0, 0.006, iris) * (ey < 0))[:, None], opening * (1 - smooth_step(0.0056, 0.0064, iris)))
+    color = _mix(color, np.array(look.eyes) * 0.4, opening * np.exp(-(((iris - 0.0060) / 0.0007) ** 2)))
+    color = _mix(color, [0.03, 0.025, 0.025], opening * (1 - smooth_step(0.0023, 0.0030, iris)))
     color = _mix(color, [1, 1, 1], opening * (np.hypot(p[:, 0] - np.sign(p[:, 0]) * EYE[0] + 0.002, ey - 0.003) < 0.0012))
-    lash = front * np.exp(-(((np.sqrt(almond) - 1.04) / 0.09) ** 2)) * np.where(ey > 0, 0.95, 0.35)
+    lash = front * np.exp(-(((np.sqrt(almond) - 1.05) / 0.14) ** 2)) * np.where(ey > 0, 0.95, 0.35)
     color = _mix(color, np.array(look.hair) * 0.35, lash)
     # the scalp under the hair
     color = _mix(color, np.array(look.hair) * 0.9, (y > 0.28) * (x < 0.15) * smooth_step(-0.004, 0.006, above_hairline(p) + 0.003 * layered_noise(p, 0.006, 2, seed + 8)))
@@ -143,10 +143,11 @@ def paint_shirt(p: np.ndarray, uv: np.ndarray, person: Person) -> Float32[np.nda
     yoke = (y > 0.165) & ~on_sleeve
     front = z > 0.045
     around = np.arctan2(x, z - 0.045) * 0.145
-    around = np.where(front, around, np.sign(x) * (np.pi * 0.145) - np.arctan2(x, 0.045 - z) * 0.0 - (np.sign(x) * np.pi * 0.145 - around))
     u = np.where(on_sleeve, arm, np.where(yoke, x, around))
     v = np.where(on_sleeve, np.arctan2(y - 0.194, z - 0.063) * 0.062, np.where(yoke, 0.165 + (z - 0.05) * np.where(front, -1, 1), y))
-    wave = 0.0025 * layered_noise(p, 0.10, 2, seed + 30)
+    in_pocket = front & (np.abs(x - 0.085) < 0.043) & (np.abs(y - 0.085) < 0.048)
+    u, v = u + 0.031 * in_pocket, v + 0.022 * in_pocket  # a pocket never quite meets the check around it
+    wave = 0.0015 * layered_noise(p, 0.10, 2, seed + 30)
     color = np.tile(np.float32(look.shirt), (len(p), 1))
     threads = layered_noise(p, 0.004, 2, seed + 31)
     color *= 1 + 0.07 * threads[:, None] + 0.05 * layered_noise(p, 0.08, 3, seed + 32)[:, None]
@@ -194,8 +195,7 @@ def paint_shirt(p: np.ndarray, uv: np.ndarray, person: Person) -> Float32[np.nda
     # edges: hem, sleeves, neck, and an open collar in front
     notch = 0.011 + 0.30 * (y - 0.205)
     open_neck = front & (z > 0.06) & (y > 0.205) & (arm < notch)
-    top = COLLAR - 0.05 * smooth_step(0.03, 0.11, z)
-    alive = (y > hem + 0.0015 * np.sin(x * 90)) & (arm < cut.sleeve) & ((y < top) | (arm > 0.10)) & ~open_neck
+    alive = (y > hem + 0.0015 * np.sin(x * 90)) & (arm < cut.sleeve) & ((y < collar_top(p)) | (arm > 0.10)) & ~open_neck
     return _opaque(color, alive.astype(np.float32))
 
 

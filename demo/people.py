@@ -97,7 +97,7 @@ FIRST = Person(
         shirt=(0.42, 0.52, 0.62), shirt_band=(0.13, 0.19, 0.31), shirt_line=(0.90, 0.87, 0.79), shirt_accent=(0.80, 0.16, 0.10),
         emblem=(0.95, 0.72, 0.12), trousers=(0.47, 0.42, 0.33), belt=(0.26, 0.15, 0.09), shoes=(0.16, 0.17, 0.20), soles=(0.86, 0.85, 0.80),
     ),
-    cut=Cut(hem=-0.285, sleeve=0.385, ease=1.0, leg_ease=1.0, plaid=0.085, hair_height=0.026),
+    cut=Cut(hem=-0.31, sleeve=0.385, ease=1.0, leg_ease=1.0, plaid=0.085, hair_height=0.026),
     girth=0.006,
     beard=0.55,
 )  # fmt: skip

@@ -22,7 +22,7 @@ class Shell:
     Attributes:
         vertices: rest positions on this person, metres.
         base: where each vertex lies on the body below it, metres.
-        paint: where it lies on the open body's mean shape; what is painted speaks of these places.
+        paint: where it lies on the reference person (garments.py); what is painted speaks of these places.
         faces, uv: triangles and the texture coordinates of their corners.
         weights: skinning weights.
     """
@@ -94,10 +94,38 @@ def drape(shell: Shell, lift: np.ndarray, *, rounds: int, least: float = 0.5) ->
     border = np.zeros(len(vertices), bool)
     border[border_vertices(shell.faces)] = True
     for _ in range(rounds):
-        vertices = np.where(border[:, None], vertices, vertices + 0.5 * (mean @ vertices - vertices))
+        pull = ((mean @ vertices - vertices) * normals).sum(axis=1) * ~border
+        vertices = vertices + normals * (0.5 * pull)[:, None]
         height = ((vertices - shell.base) * normals).sum(axis=1)
         vertices = vertices + normals * np.maximum(0, least * lift - height)[:, None]
     return replace(shell, vertices=vertices.astype(np.float32))
+
+
+def evened(shell: Shell, *, rounds: int) -> Float32[np.ndarray, "V 3"]:
+    """Vertices moved in and out, never along the surface (what is painted on it would warp), until it is smooth."""
+    mean, vertices = neighbour_mean(shell.faces, len(shell.vertices)), shell.vertices
+    free = np.ones(len(vertices), np.float32)
+    free[border_vertices(shell.faces)] = 0
+    for _ in range(rounds):
+        normals = vertex_normals(vertices, shell.faces)
+        pull = ((mean @ vertices - vertices) * normals).sum(axis=1) * free
+        vertices = vertices + normals * (0.5 * pull)[:, None]
+    return vertices.astype(np.float32)
+
+
+def tube_axis(points: np.ndarray, chosen: np.ndarray, *, axis: int) -> Float32[np.ndarray, "V 3"]:
+    """The middle of a tube at the height of each point: halfway between its extremes in thin slices across `axis`."""
+    low, high = points[chosen, axis].min(), points[chosen, axis].max()
+    edges = np.linspace(low, high, 16)
+    middles = []
+    for start, end in zip(edges[:-1], edges[1:]):
+        inside = points[chosen & (points[:, axis] >= start - 0.01) & (points[:, axis] <= end + 0.01)]
+        middles.append((inside.min(axis=0) + inside.max(axis=0)) / 2)
+    middles = gaussian_filter(np.array(middles), (1.0, 0), mode="nearest")
+    places = (edges[:-1] + edges[1:]) / 2
+    centre = np.stack([np.interp(points[:, axis], places, middles[:, a]) for a in range(3)], axis=1)
+    centre[:, axis] = points[:, axis]
+    return centre.astype(np.float32)
 
 
 def border_vertices(faces: np.ndarray) -> np.ndarray:

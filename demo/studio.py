@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32
 
-from demo.lighting import KEY_MAP, SKY_MAP, Light, Lit, Shadow, cast, shade, sky_directions, sky_visibility
+from demo.lighting import KEY_MAP, SKY_MAP, Light, Lit, Shadow, cast, cast_all, shade, sky_directions, sky_visibility
 from demo.mesh_renderer import View, vertex_normals, visible_faces
 from demo.subject import GLOSS, Subject
 
@@ -39,7 +39,7 @@ def light_moment(subject: Subject, vertices: np.ndarray, light: Light) -> Moment
     centre = (vertices.min(axis=0) + vertices.max(axis=0)) / 2
     shadow = cast(vertices, faces, light.to_key, centre=centre, radius=RADIUS, size=KEY_MAP)
     directions = sky_directions()
-    sky = [cast(vertices, faces, d, centre=centre, radius=RADIUS, size=SKY_MAP) for d in directions]
+    sky = cast_all(vertices, faces, directions, centre=centre, radius=RADIUS, size=SKY_MAP)
     normals = vertex_normals(vertices, faces)
     return Moment(Lit(vertices, normals, sky_visibility(vertices, normals, sky, directions), shadow), sky, directions, centre)
 

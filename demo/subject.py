@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float, Float32, Int32
 from scipy.spatial.transform import Rotation
 
-from demo.garments import above_hairline, cut_shirt, cut_trousers, grow_hair, make_shoe, smooth_step
+from demo.garments import REFERENCE_JOINTS, collar_top, cut_shirt, cut_trousers, grow_hair, make_shoe, smooth_step
 from demo.mesh_renderer import Skin, vertex_normals
 from demo.motion import Motion
 from demo.noise import layered_noise
@@ -30,9 +30,10 @@ SKIN, SHIRT, TROUSERS, HAIR, SHOES = range(5)
 # strength and sharpness of highlights, wrap of light, brightening towards grazing
 GLOSS = np.array([[0.045, 22, 0.22, 0.0], [0.006, 8, 0.06, 0.35], [0.006, 8, 0.04, 0.25], [0.05, 16, 0.15, 0.1], [0.03, 20, 0.0, 0.1]], np.float32)
 INFLUENCES = 6
+ANKLE_FOLDS = (-1.06, -0.86)  # m, where trousers pile up over the shoes
 HEM_FREQUENCY = 1.7  # Hz, how fast the hem swings
 HEM_DAMPING = 0.30
-HEM_LAG = 0.030  # m that the hem trails per m/s of the hips at most speeds
+HEM_LAG = 0.050  # m that the hem trails per m/s of the hips at most speeds
 
 
 @dataclass(frozen=True)
@@ -133,6 +134,9 @@ def _shape_body(person: Person) -> tuple[Shell, Skeleton]:
     vertices, joints = (t.double().numpy() for t in model.rest(torch.tensor(person.betas, dtype=model.dtype)))
     template = model.v_template.numpy().astype(np.float32)
     weights, faces, parents = model.lbs_weights.numpy().astype(np.float32), model.faces.numpy().astype(np.int32), model.parents.numpy()
+    # the places that clothes and paint speak of: the mean shape, carried to where its joints are expected
+    moved = REFERENCE_JOINTS - model.j_template.numpy()
+    template = (template + weights @ moved).astype(np.float32)
     uv = model.uv.numpy()[model.uv_faces.numpy()].astype(np.float32)
     vertices, joints = _stretch(vertices, joints, weights, parents, person.proportions)
     normals = vertex_normals(vertices, faces)
@@ -170,7 +174,9 @@ def _stretch(vertices: np.ndarray, joints: np.ndarray, weights: np.ndarray, pare
 def _bare(paint: np.ndarray, person: Person) -> np.ndarray:
     """Which vertices of the skin can be seen: head, neck, the arms below the sleeves."""
     arm = np.abs(paint[:, 0])
-    return (arm > person.cut.sleeve - 0.07) | ((paint[:, 1] > 0.185) & (arm < 0.11))
+    top = collar_top(paint)
+    opening = (paint[:, 2] > 0.06) & (paint[:, 1] > 0.16) & (arm < 0.07)
+    return (arm > person.cut.sleeve - 0.07) | ((paint[:, 1] > top - 0.03) & (arm < 0.10)) | opening
 
 
 # ---------------------------------------------------------------------------------------------------------- folds
@@ -221,19 +227,19 @@ def _fold_patterns(p: np.ndarray, part: np.ndarray, person: Person) -> tuple[np.
         patterns.append(shirt * 0.0065 * ridges(0.7 * y + sign * 0.75 * x * np.sign(z - 0.045), 0.070, 4.0 + sign) * around(0, -0.04, 0.3, 0.17))
     for sign in (1, -1):  # hips: from the groin outwards
         radial = np.arctan2(y + 0.36, sign * x - 0.02)
-        patterns.append(trousers * 0.009 * ridges(radial * 0.14, 0.06, 5.0 + sign) * around(sign * 0.10, -0.34, 0.10, 0.10) * smooth_step(0.02, 0.08, z))
+        patterns.append(trousers * 0.011 * ridges(radial * 0.14, 0.06, 5.0 + sign) * around(sign * 0.10, -0.34, 0.10, 0.10) * smooth_step(0.02, 0.08, z))
     for sign in (1, -1):  # knees: behind, and lines that run to the sides
         behind = 1 - smooth_step(0.03, 0.10, z)
-        patterns.append(trousers * (sign * x > 0) * ridges(y, 0.055, 6.0 + sign) * around(sign * 0.13, -0.70, 0.14, 0.12) * (0.010 * behind + 0.003))
-    stand = shirt * 0.0032 * ridges(np.arctan2(x, z - 0.045) * 0.15, 0.085, 0.4) * (1 - smooth_step(-0.22, 0.0, y)) * (np.abs(x) < 0.25)
-    stand += shirt * 0.0028 * ridges(y + 0.4 * x * np.sign(x), 0.09, 1.1) * (np.abs(x) < 0.2)
-    stand += shirt * 0.0035 * ridges(0.6 * np.abs(x) + 0.5 * y, 0.06, 2.2) * smooth_step(0.2, 0.3, np.abs(x))
-    stand += trousers * 0.0040 * ridges(y + 0.25 * z, 0.045, 3.0) * (1 - smooth_step(ANKLE_FOLDS[0], ANKLE_FOLDS[1], y))
-    stand += trousers * 0.0022 * ridges(y - 0.5 * np.abs(x), 0.10, 3.9)
+        patterns.append(trousers * (sign * x > 0) * ridges(y, 0.055, 6.0 + sign) * around(sign * 0.13, -0.70, 0.14, 0.12) * (0.011 * behind + 0.004))
+    stand = shirt * 0.0045 * ridges(np.arctan2(x, z - 0.045) * 0.15, 0.085, 0.4) * (1 - smooth_step(-0.22, 0.0, y)) * (np.abs(x) < 0.25)
+    stand += shirt * 0.0040 * ridges(y + 0.5 * np.abs(x), 0.10, 1.1) * (np.abs(x) < 0.2)
+    stand += shirt * 0.0045 * ridges(0.6 * np.abs(x) + 0.5 * y, 0.06, 2.2) * smooth_step(0.2, 0.3, np.abs(x))
+    stand += trousers * 0.0065 * ridges(y + 0.25 * z, 0.060, 3.0) * (1 - smooth_step(ANKLE_FOLDS[0], ANKLE_FOLDS[1], y))
+    inner = np.abs(x) * 1.6 + y  # lines that run from the crotch outwards and down, and across the knee
+    stand += trousers * 0.0040 * ridges(inner, 0.10, 3.9) * smooth_step(-0.62, -0.42, y) * (y < -0.2)
+    stand += trousers * 0.0038 * ridges(y - 0.5 * np.abs(x), 0.085, 4.4) * around(0.13, -0.72, 0.3, 0.13)
+    stand += trousers * 0.0030 * ridges(y + 1.2 * z, 0.14, 0.9)
     return np.stack(patterns).astype(np.float32), stand.astype(np.float32)
-
-
-ANKLE_FOLDS = (-1.06, -0.86)  # m, where trousers pile up over the shoes
 
 
 @numba.njit(cache=True, parallel=True)
