@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, UInt8
 
 from model.fitting.landmarks import MissingDetectorError, PoseDetector, PoseLandmarks, track_clip
 from model.fitting.mask_checks import find_implausible, largest_part, steady_mask
-from model.fitting.matting import finish_outline
+from model.fitting.matting import background_plate, finish_outline, person_colours, weigh_colours
 from tasks.artifacts import (
     ClipInfo,
     Segmentation,
@@ -33,6 +33,8 @@ from tasks.errors import InputError, run_stage
 from tasks.progress import progress_bar
 from tasks.settings import SegmentPersonSettings, load_settings
 
+PLATE_RADIUS = 8  # px, how far from the person a pixel must be to show the background
+REACH = 6  # px, how far from a coarse outline the fine one may lie
 ROOM_PX = 24  # around the mask, for the motion search and the outline
 
 Segmenter = Callable[[UInt8[np.ndarray, "H W 3"], PoseLandmarks], Float[np.ndarray, "H W"]]
@@ -78,15 +80,22 @@ def segment_clip(
 def finish_masks(
     images: UInt8[np.ndarray, "F H W 3"], coarse: Float[np.ndarray, "F H W"]
 ) -> Float[np.ndarray, "F H W"]:
-    """Steady the masks over time, then sharpen their outlines against the pictures; all inside the person's box."""
-    fine = np.zeros_like(coarse)
-    with progress_bar("outlines", len(images)) as show:
-        for i in range(len(images)):
-            box = _box_slices(coarse[i])
-            around = [j for j in (i - 1, i + 1) if 0 <= j < len(images) and coarse[j].any()]
-            steady = steady_mask(images[i][box], coarse[i][box], [(images[j][box], coarse[j][box]) for j in around])
-            fine[i][box] = largest_part(finish_outline(images[i][box], steady))
+    """Weigh the masks against the background, steady them over time, and sharpen their outlines on the pictures' edges."""
+    plate, known = background_plate(images, coarse, radius=PLATE_RADIUS)
+    colours = person_colours(images, coarse)
+    weighed, fine = np.zeros_like(coarse), np.zeros_like(coarse)
+    boxes = [_box_slices(mask) for mask in coarse]
+    with progress_bar("outlines", 2 * len(images)) as show:
+        for i, box in enumerate(boxes):
+            weighed[i][box] = weigh_colours(
+                images[i][box], coarse[i][box], plate=plate[box], plate_known=known[box], colours=colours, reach=REACH
+            )
             show(i + 1)
+        for i, box in enumerate(boxes):
+            around = [j for j in (i - 1, i + 1) if 0 <= j < len(images) and coarse[j].any()]
+            steady = steady_mask(images[i][box], weighed[i][box], [(images[j][box], weighed[j][box]) for j in around])
+            fine[i][box] = largest_part(finish_outline(images[i][box], steady))
+            show(len(images) + i + 1)
     return fine
 
 

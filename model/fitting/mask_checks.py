@@ -99,7 +99,9 @@ def find_implausible(
     return reasons
 
 
-def _doubt(mask: Bool[np.ndarray, "H W"], box: Float[np.ndarray, "4"], area: float, inside: Bool[np.ndarray, "H W"]) -> str | None:
+def _doubt(
+    mask: Bool[np.ndarray, "H W"], box: Float[np.ndarray, "4"], area: float, inside: Bool[np.ndarray, "H W"]
+) -> str | None:
     """Why one mask cannot be trusted, seen on its own."""
     if area == 0:
         return "empty"

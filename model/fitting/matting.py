@@ -1,21 +1,28 @@
-"""A fine, soft outline from a coarse mask: compare each pixel near the edge with the person beside it and the background
-behind it.
+"""A fine, soft outline from a coarse mask: weigh the colours near the edge, then lay the edge on the picture's own.
 
-Axes: F frames, H x W pixels. Pictures are float 0..1 RGB, masks 0..1 with 1 = person; radii are pixels.
+Axes: F frames, H x W pixels. Pictures are RGB, masks 0..1 with 1 = person; radii are pixels.
 
-The colour of a pixel on the edge is I = alpha P + (1 - alpha) B. P is taken from the nearest pixel that is surely person; B
-from the clip's background where the person has stepped aside, or else from the nearest pixel that is surely background.
-Solving for alpha (least squares over the colour channels) is trusted as far as P and B differ; elsewhere the coarse mask
-stands.
+Where the clip shows the background that the person hides in one frame, the colour of a pixel tells person from background:
+
+    logit alpha = logit p + log( P(I | person) / P(I | background) )
+
+with p the coarse mask, P(I | person) the person's colours over the whole clip, and P(I | background) a Gaussian around the
+background's colour at this pixel.
 """
 
 from __future__ import annotations
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
+from scipy.ndimage import gaussian_filter
 
-COLOUR_NOISE = 0.10  # distance of two colours (0..1 RGB) at which colour and coarse mask are trusted alike
+BINS = 24  # per channel, of the person's colours
+COLOUR_STRIDE = 4  # every how many frames the person's colours are counted
+BIN_BLUR = 0.7  # bins
+PLATE_NOISE = 0.03  # 0..1, compression and flicker of a background pixel
+FLOOR = 0.05  # density (uniform = 1) of colours that nothing explains
+MAX_EVIDENCE = 3.0  # log odds that colour may add
 SURE = 0.05  # coarse masks within this of 0 or 1, away from the edge, are taken at their word
 MAX_SPREAD = 0.03  # median deviation (0..1) of a background pixel that is one colour over the clip
 MIN_SEEN = 3  # frames that must show a background pixel
@@ -53,42 +60,42 @@ def background_plate(
     return np.where(known[..., None], plate, 0).astype(np.float32) / 255, known
 
 
-def refine_outline(
-    image: Float[np.ndarray, "H W 3"],
+def person_colours(images: UInt8[np.ndarray, "F H W 3"], masks: Float[np.ndarray, "F H W"]) -> Float[np.ndarray, "K K K"]:
+    """How often each colour occurs on the person, away from the outline; 1 where all colours are alike."""
+    counts = np.zeros(BINS**3)
+    for image, mask in zip(images[::COLOUR_STRIDE], masks[::COLOUR_STRIDE], strict=True):
+        sure = cv2.erode(mask, _disc(4)) > 1 - SURE
+        red, green, blue = _bins(image)[sure].T
+        counts += np.bincount((red * BINS + green) * BINS + blue, minlength=BINS**3)
+    density = gaussian_filter(counts.reshape(BINS, BINS, BINS), BIN_BLUR)
+    return (density / max(density.mean(), 1e-12)).astype(np.float32)
+
+
+def weigh_colours(
+    image: UInt8[np.ndarray, "H W 3"],
     coarse: Float[np.ndarray, "H W"],
     *,
-    radius: int,
-    plate: Float[np.ndarray, "H W 3"] | None = None,
-    plate_known: Bool[np.ndarray, "H W"] | None = None,
+    plate: Float[np.ndarray, "H W 3"],
+    plate_known: Bool[np.ndarray, "H W"],
+    colours: Float[np.ndarray, "K K K"],
+    reach: int,
 ) -> Float[np.ndarray, "H W"]:
-    """Sharpen a coarse mask against its picture.
+    """Decide the pixels near a coarse outline by their colour, where the background is known.
 
     Args:
-        radius: half the width of the band around the coarse edge in which the outline is decided anew.
-        plate, plate_known: the background and where it is known; None: taken from beside the person only.
-
-    Returns:
-        A soft mask with an edge of one to two pixels; 0 and 1 beyond the band.
+        plate, plate_known: see background_plate.
+        colours: see person_colours.
+        reach: how far from the coarse edge colour may decide; beyond it the mask is 0 or 1.
     """
-    person = cv2.erode((coarse > 1 - SURE).astype(np.uint8), _disc(radius // 2)).astype(bool)
-    nothing = ~cv2.dilate((coarse > SURE).astype(np.uint8), _disc(radius // 2)).astype(bool)
-    band = ~person & ~nothing
-    if not band.any() or not person.any() or not nothing.any():
-        return (coarse > 0.5).astype(np.float32)
-    smooth = cv2.GaussianBlur(image, (0, 0), 1.0)
-    beside_person = _nearest_colour(smooth, person)
-    behind = _nearest_colour(smooth, nothing)
-    if plate is not None:
-        behind = np.where(plate_known[..., None], plate, behind)
-    across = beside_person - behind
-    contrast = (across**2).sum(axis=-1)
-    by_colour = np.clip(((image - behind) * across).sum(axis=-1) / np.maximum(contrast, 1e-6), 0, 1)
-    trust = contrast / (contrast + COLOUR_NOISE**2)
-    alpha = trust * by_colour + (1 - trust) * coarse
-    alpha = np.where(person, 1.0, np.where(nothing, 0.0, alpha)).astype(np.float32)
-    smooth_alpha = guided_filter(image, alpha, radius=max(2, radius // 2), epsilon=1e-3)
-    sharp = np.clip((smooth_alpha - 0.5) * 1.6 + 0.5, 0, 1)
-    return np.where(band, sharp, alpha).astype(np.float32)
+    distance2 = ((image / np.float32(255) - plate) ** 2).sum(axis=-1)
+    of_background = np.exp(-distance2 / (2 * PLATE_NOISE**2)) / ((2 * np.pi) ** 1.5 * PLATE_NOISE**3)
+    of_person = colours[tuple(np.moveaxis(_bins(image), -1, 0))]
+    evidence = np.clip(np.log((of_person + FLOOR) / (of_background + FLOOR)), -MAX_EVIDENCE, MAX_EVIDENCE)
+    evidence = cv2.GaussianBlur(np.where(plate_known, evidence, 0).astype(np.float32), (0, 0), 0.7)
+    odds = np.log(np.clip(coarse, 0.01, 0.99) / (1 - np.clip(coarse, 0.01, 0.99))) + evidence
+    near = cv2.dilate((coarse > 0.1).astype(np.uint8), _disc(reach)) > 0
+    deep = cv2.erode((coarse > 0.9).astype(np.uint8), _disc(reach)) > 0
+    return np.where(deep, 1, np.where(near, 1 / (1 + np.exp(-odds)), 0)).astype(np.float32)
 
 
 def finish_outline(image: UInt8[np.ndarray, "H W 3"], coarse: Float[np.ndarray, "H W"]) -> Float[np.ndarray, "H W"]:
@@ -120,13 +127,9 @@ def guided_filter(
     return (mean(np.ascontiguousarray(a)) * guide).sum(axis=-1) + mean(b)
 
 
-def _nearest_colour(image: Float[np.ndarray, "H W 3"], source: Bool[np.ndarray, "H W"]) -> Float[np.ndarray, "H W 3"]:
-    """For each pixel the colour of the nearest pixel of `source`."""
-    _, labels = cv2.distanceTransformWithLabels((~source).astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
-    rows, columns = np.nonzero(source)
-    lookup = np.zeros((labels.max() + 1, 3), np.float32)
-    lookup[labels[rows, columns]] = image[rows, columns]
-    return lookup[labels]
+def _bins(image: UInt8[np.ndarray, "*B 3"]) -> Int[np.ndarray, "*B 3"]:
+    """Which bin of colour each pixel falls in."""
+    return image.astype(int) * BINS // 256
 
 
 def _disc(radius: int) -> UInt8[np.ndarray, "S S"]:

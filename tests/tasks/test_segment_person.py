@@ -10,7 +10,7 @@ import pytest
 
 from model.fitting.landmarks import PoseLandmarks
 from model.fitting.mask_checks import find_implausible, largest_part, steady_mask
-from model.fitting.matting import background_plate, finish_outline, guided_filter
+from model.fitting.matting import background_plate, finish_outline, guided_filter, person_colours, weigh_colours
 from tasks import segment_person
 from tasks.artifacts import ClipInfo, Segmentation, SubjectPaths, read_mask, read_segmentation
 from tasks.errors import InputError
@@ -166,6 +166,22 @@ def test_the_background_is_seen_where_the_person_steps_aside():
     assert np.allclose(plate[known], scene[known] / 255)
 
 
+def test_colour_mends_the_outline_where_the_background_is_known_and_nowhere_else():
+    rng = np.random.default_rng(3)
+    scene = np.broadcast_to(rng.integers(60, 90, (1, 90, 1), dtype=np.uint8), (60, 90, 3)).copy()
+    truth = np.zeros((60, 90), np.float32)
+    truth[10:50, 30:60] = 1
+    image = np.where(truth[..., None] > 0.5, np.uint8([200, 120, 60]), scene)
+    coarse = cv2.GaussianBlur(np.roll(truth, 3, axis=1), (0, 0), 2.0)
+    colours = person_colours(image[None], truth[None])
+    known = np.zeros((60, 90), bool)
+    known[:30] = True
+    args = dict(plate=scene / np.float32(255), plate_known=known, colours=colours, reach=6)
+    weighed = weigh_colours(image, coarse, **args)
+    assert ((weighed > 0.5) != (truth > 0.5))[:28].sum() < 0.1 * ((coarse > 0.5) != (truth > 0.5))[:28].sum()
+    assert np.array_equal((weighed > 0.5)[33:], (coarse > 0.5)[33:])
+
+
 # ------------------------------------------------------------------------------------------------------------ methods
 
 
@@ -211,7 +227,8 @@ def tiny_network() -> bytes:
 
     axes = field(1, "axes") + field(8, 1) + field(20, 7)  # AttributeProto: ints
     node = field(1, "in") + field(2, "out") + field(4, "ReduceMean") + field(5, axes)
-    graph = field(1, node) + field(2, "tiny") + field(11, tensor("in", 1, 3, 320, 320)) + field(12, tensor("out", 1, 1, 320, 320))
+    ends = field(11, tensor("in", 1, 3, 320, 320)) + field(12, tensor("out", 1, 1, 320, 320))
+    graph = field(1, node) + field(2, "tiny") + ends
     return field(1, 8) + field(7, graph) + field(8, field(2, 17))
 
 
