@@ -22,7 +22,7 @@ from tasks.video_file import VideoFile, frames_of, open_video
 
 SEARCH_SIDE = 960  # px, longer side of the pictures that the person is looked for in
 GUESSED_FOCAL = 1.2  # times the longer side: about 45 degrees across, a telephone's main camera filming
-STILL_CAMERA = 0.01  # background motion over the clip, as a share of the width, that still counts as a tripod
+STILL_CAMERA = 0.004  # background motion over the clip, as a share of the width, that still counts as a tripod; 5 px of 1280
 NUM_CAMERA_LOOKS = 5
 SMALL_PERSON = 0.5  # of the square's side: less than this loses detail, and the user is told
 

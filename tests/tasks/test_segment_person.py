@@ -172,7 +172,7 @@ def test_colour_mends_the_outline_where_the_background_is_known_and_nowhere_else
     truth = np.zeros((60, 90), np.float32)
     truth[10:50, 30:60] = 1
     image = np.where(truth[..., None] > 0.5, np.uint8([200, 120, 60]), scene)
-    coarse = cv2.GaussianBlur(np.roll(truth, 3, axis=1), (0, 0), 2.0)
+    coarse = cv2.GaussianBlur(np.roll(truth, 2, axis=1), (0, 0), 2.0)
     colours = person_colours(image[None], truth[None])
     known = np.zeros((60, 90), bool)
     known[:30] = True
