@@ -44,18 +44,17 @@ from model.render.cpu_project import (
 from model.render.splatting import MAX_ALPHA, MIN_TRANSMITTANCE
 
 LANES = 8  # pixels in one step: the width of an AVX register
-STRIDE = TILE_WIDTH + LANES  # a row's last step may run over the tile's edge
-PLANE = STRIDE * TILE_HEIGHT
 BATCH = 32  # records fetched together, so that their cache misses overlap
 REFRESH_STEPS = 1024  # steps between two looks at which pixels are still alive
 
-# Planes of a tile's state. A pixel that is finished keeps its transmittance with the sign turned.
-TRANSMITTANCE, LAST, FIRST_VALUE = np.uintp(0), np.uintp(PLANE), np.uintp(2 * PLANE)
-NEXT = np.uintp(PLANE)
-BEHIND = FIRST_VALUE  # backward: the value seen behind the Gaussian at hand
-GRADS = np.uintp(3 * PLANE)  # backward: gradients of red, green, blue, depth, alpha
-FORWARD_SIZE = 6 * PLANE
-BACKWARD_SIZE = 8 * PLANE
+# What a tile's pixels hold, as planes: a row of every plane, then the next row, so that one step stays in few pages.
+# A pixel that is finished keeps its transmittance with the sign turned.
+PLANE = TILE_WIDTH + LANES  # a row's last step may run over the tile's edge
+NUM_PLANES = 8
+ROW = NUM_PLANES * PLANE
+TRANSMITTANCE, LAST = (np.uintp(i * PLANE) for i in (0, 1))
+RED_SUM, GREEN_SUM, BLUE_SUM, DEPTH_SUM = (np.uintp(i * PLANE) for i in (2, 3, 4, 5))  # forward
+DL_DRED, DL_DGREEN, DL_DBLUE, DL_DDEPTH, DL_DALPHA, BEHIND = (np.uintp(i * PLANE) for i in (2, 3, 4, 5, 6, 7))  # backward
 
 ZERO, HALF, ONE, TWO = np.float32(0), np.float32(0.5), np.float32(1), np.float32(2)
 ALPHA_CEILING, TRANSMITTANCE_FLOOR = np.float32(MAX_ALPHA), np.float32(MIN_TRANSMITTANCE)
@@ -118,7 +117,7 @@ def refresh_alive(state, alive, rows, columns):
             continue
         bits = np.uint64(0)
         for column in range(columns):
-            if state[row * STRIDE + column] > ZERO:
+            if state[row * ROW + column] > ZERO:
                 bits |= np.uint64(1) << np.uint64(column)
         alive[row] = bits
         any_alive |= bits != 0
@@ -131,7 +130,7 @@ def composite(
     image, alpha_image, depth_image, transmittance_image, last_image,
 ):  # fmt: skip
     """Draw some tiles: colour, alpha, depth, and what backward needs (transmittance, last Gaussian drawn)."""
-    state = np.empty(FORWARD_SIZE, np.float32)
+    state = np.empty(TILE_HEIGHT * ROW, np.float32)
     alive = np.empty(TILE_HEIGHT, np.uint64)
     batch = np.empty((BATCH, RECORD_SIZE), np.float32)
     red_behind, green_behind, blue_behind = background[0], background[1], background[2]
@@ -151,7 +150,7 @@ def composite(
         state[:] = ZERO
         for row in range(rows):
             for column in range(columns):
-                state[row * STRIDE + column] = ONE
+                state[row * ROW + column] = ONE
             alive[row] = np.uint64(0xFFFFFFFFFFFFFFFF)
         refresh_alive(state, alive, rows, columns)
         steps = 0
@@ -185,7 +184,7 @@ def composite(
                         drawn = True
                         steps += 1
                         dx_first = offset(column + tile_x, record[U_CELL], record[U_FRACTION])
-                        base = row * STRIDE + column
+                        base = row * ROW + column
                         for lane in range(LANES):
                             p = np.uintp(base + lane)
                             dx = dx_first + np.float32(lane)
@@ -200,10 +199,10 @@ def composite(
                             kept = -before if stops else before
                             state[TRANSMITTANCE + p] = after if draws else kept
                             state[LAST + p] = rank if draws else state[LAST + p]
-                            state[FIRST_VALUE + p] += weight * red
-                            state[FIRST_VALUE + NEXT + p] += weight * green
-                            state[FIRST_VALUE + NEXT + NEXT + p] += weight * blue
-                            state[FIRST_VALUE + NEXT + NEXT + NEXT + p] += weight * depth
+                            state[RED_SUM + p] += weight * red
+                            state[GREEN_SUM + p] += weight * green
+                            state[BLUE_SUM + p] += weight * blue
+                            state[DEPTH_SUM + p] += weight * depth
                 pair_drawn[i] = drawn
             if steps >= REFRESH_STEPS:
                 steps = 0
@@ -211,13 +210,13 @@ def composite(
 
         for row in range(rows):
             for column in range(columns):
-                p = np.uintp(row * STRIDE + column)
+                p = np.uintp(row * ROW + column)
                 y, x = row + tile_y, column + tile_x
                 left = abs(state[TRANSMITTANCE + p])
-                image[y, x, 0] = state[FIRST_VALUE + p] + left * red_behind
-                image[y, x, 1] = state[FIRST_VALUE + NEXT + p] + left * green_behind
-                image[y, x, 2] = state[FIRST_VALUE + NEXT + NEXT + p] + left * blue_behind
-                depth_image[y, x] = state[FIRST_VALUE + NEXT + NEXT + NEXT + p]
+                image[y, x, 0] = state[RED_SUM + p] + left * red_behind
+                image[y, x, 1] = state[GREEN_SUM + p] + left * green_behind
+                image[y, x, 2] = state[BLUE_SUM + p] + left * blue_behind
+                depth_image[y, x] = state[DEPTH_SUM + p]
                 alpha_image[y, x] = ONE - left
                 transmittance_image[y, x] = left
                 last_image[y, x] = state[LAST + p]
@@ -234,7 +233,7 @@ def composite_backward(
 
         dL/dalpha_i = T_i (value_i - behind_i),  behind_{i-1} = behind_i + alpha_i (value_i - behind_i),  T_i = T_{i+1} / (1 - alpha_i)
     """
-    state = np.zeros(BACKWARD_SIZE, np.float32)
+    state = np.empty(TILE_HEIGHT * ROW, np.float32)
     batch = np.empty((BATCH, RECORD_SIZE), np.float32)
     for tile in tiles:
         tile_x, tile_y = (tile % tiles_x) * TILE_WIDTH, (tile // tiles_x) * TILE_HEIGHT
@@ -244,7 +243,7 @@ def composite_backward(
         state[:] = ZERO
         for row in range(rows):
             for column in range(columns):
-                p = np.uintp(row * STRIDE + column)
+                p = np.uintp(row * ROW + column)
                 y, x = row + tile_y, column + tile_x
                 left = transmittance_image[y, x]
                 red, green, blue = grad_image[y, x, 0], grad_image[y, x, 1], grad_image[y, x, 2]
@@ -254,11 +253,11 @@ def composite_backward(
                 state[TRANSMITTANCE + p] = left
                 state[LAST + p] = last_image[y, x]
                 state[BEHIND + p] = red * background[0] + green * background[1] + blue * background[2]
-                state[GRADS + p] = red
-                state[GRADS + NEXT + p] = green
-                state[GRADS + NEXT + NEXT + p] = blue
-                state[GRADS + NEXT + NEXT + NEXT + p] = grad_depth[y, x]
-                state[GRADS + NEXT + NEXT + NEXT + NEXT + p] = grad_alpha[y, x]
+                state[DL_DRED + p] = red
+                state[DL_DGREEN + p] = green
+                state[DL_DBLUE + p] = blue
+                state[DL_DDEPTH + p] = grad_depth[y, x]
+                state[DL_DALPHA + p] = grad_alpha[y, x]
         tile_grad_background[tile, 0] = red_sum
         tile_grad_background[tile, 1] = green_sum
         tile_grad_background[tile, 2] = blue_sum
@@ -291,7 +290,7 @@ def composite_backward(
                     row_1, row_x, row_xx = ZERO, ZERO, ZERO
                     for column in range(column_begin, column_end, LANES):
                         dx_first = offset(column + tile_x, record[U_CELL], record[U_FRACTION])
-                        base = row * STRIDE + column
+                        base = row * ROW + column
                         for lane in range(LANES):
                             p = np.uintp(base + lane)
                             dx = dx_first + np.float32(lane)
@@ -301,10 +300,10 @@ def composite_backward(
                             raw = raw if draws else ZERO
                             alpha = min(raw, ALPHA_CEILING)
                             before = state[TRANSMITTANCE + p] / (ONE - alpha)
-                            grad_red, grad_green = state[GRADS + p], state[GRADS + NEXT + p]
-                            grad_blue = state[GRADS + NEXT + NEXT + p]
-                            grad_z = state[GRADS + NEXT + NEXT + NEXT + p]
-                            value = state[GRADS + NEXT + NEXT + NEXT + NEXT + p]
+                            grad_red, grad_green = state[DL_DRED + p], state[DL_DGREEN + p]
+                            grad_blue = state[DL_DBLUE + p]
+                            grad_z = state[DL_DDEPTH + p]
+                            value = state[DL_DALPHA + p]
                             value += red * grad_red + green * grad_green + blue * grad_blue + depth * grad_z
                             behind = state[BEHIND + p]
                             contrast = value - behind

@@ -47,9 +47,11 @@ def rasterize(
         opacities and background, not in the camera. Several pictures may be drawn before the first backward.
 
     Raises:
-        ValueError: unknown backend, a CUDA backend for tensors on the CPU, skew, or a picture without pixels.
+        ValueError: unknown backend, a CUDA backend for tensors on the CPU, shapes that do not fit together, skew, or a
+            picture without pixels.
         ImportError: the backend's package is missing; the message says how to install it.
     """
+    _check_shapes(gaussians, background)
     device = gaussians.means.device
     name = choose_backend(backend, device)
     if name != "cpu":
@@ -94,3 +96,14 @@ def choose_backend(wanted: Backend, device: torch.device | str) -> str:
         except ImportError as error:
             failures.append(f"  {name}: {error}\n    {HOW_TO_INSTALL[name]}")
     raise ImportError("no rasteriser for CUDA tensors can be imported:\n" + "\n".join(failures) + "\n  or render with backend 'cpu'")
+
+
+def _check_shapes(gaussians: Gaussians, background: Tensor) -> None:
+    """Refuse tensors of unequal length: compiled code would read past their end."""
+    num_gaussians = gaussians.means.shape[0] if gaussians.means.ndim else 0
+    expected = {"means": (num_gaussians, 3), "scales": (num_gaussians,), "colors": (num_gaussians, 3), "opacities": (num_gaussians,)}
+    found = {name: tuple(getattr(gaussians, name).shape) for name in expected}
+    if found != expected:
+        raise ValueError(f"Gaussians have shapes {found}, expected {expected}")
+    if background.shape != (3,):
+        raise ValueError(f"the background has shape {tuple(background.shape)}, expected one colour: (3,)")

@@ -311,6 +311,14 @@ def test_skew_is_refused():
         rasterize(random_gaussians(3, seed=18), camera, torch.zeros(3))
 
 
+@pytest.mark.parametrize("attribute", ["scales", "colors", "opacities"])
+def test_tensors_of_unequal_length_are_refused(attribute):
+    parts = {name: getattr(random_gaussians(5, seed=19), name) for name in ("means", "scales", "colors", "opacities")}
+    parts[attribute] = parts[attribute][:-1]
+    with pytest.raises(ValueError, match=f"'{attribute}': \\(4"):
+        rasterize(Gaussians(**parts), view(8, 8), torch.zeros(3))
+
+
 def test_a_cpu_tensor_is_drawn_on_the_cpu():
     assert choose_backend("auto", "cpu") == "cpu"
 
