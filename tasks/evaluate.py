@@ -13,23 +13,31 @@ MLflow, which may be away without any harm.
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 
+from model.avatar import Avatar
+from model.avatar_file import load_avatar
+from model.body.body_model import load_body_model
+from model.body.track import BodyTrack
 from model.lpips import HUB_FILE, load_lpips
+from model.refitting import refine_poses
 from model.render.rasterize import choose_backend
 from tasks.artifacts import (
-    SubjectPaths, read_clip, read_json, read_seconds, read_segmentation, read_track, read_truth, replaced_folder, require,
+    FrameSplit, SubjectPaths, read_clip, read_seconds, read_segmentation, read_track, read_truth, replaced_folder, require,
     split_frames, subject_paths, timed, write_image, write_json,
 )  # fmt: skip
 from tasks.errors import run_stage
 from tasks.measurement import SETS, STAGES, Inputs, Measured, measure
+from tasks.progress import progress_bar
 from tasks.provenance import code_commit, data_hash, library_versions
 from tasks.report import build_report
 from tasks.report_content import curves_of, report_of
 from tasks.scoring import mean_scores
 from tasks.settings import Settings, load_settings
 from tasks.tracking import RunRecord, flatten, flatten_settings, log_pending, pending_folder, queue_run
+from tasks.training_run import load_training_frames
 
 
 def main() -> None:
@@ -43,6 +51,43 @@ def main() -> None:
         write_results(paths, inputs, measured, metrics, settings)
     record_run(paths, inputs, metrics, settings, started=start)
     print(summary(paths, metrics))
+
+
+def read_inputs(paths: SubjectPaths, settings: Settings) -> Inputs:
+    """Read what the stages before have left, and fit the held-out poses to their pictures."""
+    clip, segmentation = read_clip(paths), read_segmentation(paths)
+    split = split_frames(clip, segmentation, heldout_every=settings.split.heldout_every)
+    refined = read_track(paths.stage1 / "track.npz", made_by="train_stage1")
+    avatars = {
+        stage: load_avatar(require(getattr(paths, stage) / "avatar.safetensors", made_by=f"train_{stage}")) for stage in STAGES
+    }
+    lpips = load_lpips()
+    if lpips is None:
+        print(f"LPIPS is left out of the figures: {HUB_FILE} is not in torch's hub cache")
+    return Inputs(
+        clip=clip,
+        segmentation=segmentation,
+        split=split,
+        fitted=read_track(paths.fit / "track.npz", made_by="fit_smpl"),
+        refined=refined,
+        refitted=refit_heldout(paths, avatars["stage1"], refined, split, settings),
+        body=load_body_model(settings.body.model, uv_path=settings.body.uv, num_betas=len(refined.betas)),
+        avatars=avatars,
+        histories={stage: json.loads(require(getattr(paths, stage) / "history.json", made_by=f"train_{stage}").read_text()) for stage in STAGES},
+        truth=read_truth(Path(settings.subject.truth)),
+        lpips=lpips,
+    )
+
+
+def refit_heldout(paths: SubjectPaths, avatar: Avatar, track: BodyTrack, split: FrameSplit, settings: Settings) -> BodyTrack:
+    """The track with the poses of held-out frames fitted to their pictures, the avatar kept as it is."""
+    if not split.heldout or not settings.evaluate.refit_steps:
+        return track
+    frames = load_training_frames(paths, track, split.heldout)
+    with progress_bar("refitting held-out poses", len(split.heldout)) as show:
+        return refine_poses(
+            avatar, track, frames, steps=settings.evaluate.refit_steps, backend=settings.render.backend, show=show
+        )
 
 
 def collect_metrics(paths: SubjectPaths, inputs: Inputs, measured: Measured, settings: Settings, *, started: float) -> dict:

@@ -33,7 +33,7 @@ SETS = ("heldout_frames", "heldout_frames_refitted", "novel_views", "novel_poses
 SHEET_COLUMNS = 6
 TURNTABLE_COLUMNS = 8
 MOTION_SIDE = 0.35  # rad from the clip's own view, so that depth shows
-DOUBTFUL_CONFIDENCE = 0.3  # below it the report names the frame
+DOUBTFUL_CONFIDENCE = 0.5  # below it the report names the frame
 
 Scores = dict[str, dict[str, list[dict[str, float | None]]]]  # stage -> set -> one record a picture
 Picture = UInt8[np.ndarray, "H W 3"]
@@ -217,10 +217,10 @@ def show_avatar(inputs: Inputs, viewers: dict[str, Viewer], measured: Measured, 
 
 
 def _reach(inputs: Inputs, motion: BodyPose, stand: Stand) -> float:
-    """From the middle of the stand to the outermost joint of a motion, metres."""
+    """From the middle of the stand to the outermost point of a motion, metres."""
     with torch.no_grad():
-        joints = inputs.body.pose(inputs.refined.betas, motion.global_orient, motion.body_pose, motion.transl).joints
-    return float((joints - stand.middle).norm(dim=-1).max())
+        surface = inputs.body.pose(inputs.refined.betas, motion.global_orient, motion.body_pose, motion.transl).vertices
+    return float((surface - stand.middle).norm(dim=-1).max())
 
 
 def _doubt(inputs: Inputs, row: int, frame_id: int) -> str:

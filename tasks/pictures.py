@@ -55,12 +55,12 @@ def person_square(mask: UInt8[np.ndarray, "H W"]) -> tuple[int, int, int]:
 
 
 def cut_square(image: UInt8[np.ndarray, "H W 3"], square: tuple[int, int, int], size: int) -> UInt8[np.ndarray, "S S 3"]:
-    """A square of a picture, `size` px a side; beyond the border the picture's edge goes on."""
+    """A square of a picture, `size` px a side; beyond the border the colour of the picture's corner goes on."""
     x0, y0, side = square
     height, width = image.shape[:2]
     pad = max(0, -x0, -y0, x0 + side - width, y0 + side - height)
     if pad:
-        image = cv2.copyMakeBorder(image, pad, pad, pad, pad, cv2.BORDER_REPLICATE)
+        image = cv2.copyMakeBorder(image, pad, pad, pad, pad, cv2.BORDER_CONSTANT, value=image[0, 0].tolist())
     window = image[y0 + pad : y0 + pad + side, x0 + pad : x0 + pad + side]
     return cv2.resize(window, (size, size), interpolation=cv2.INTER_AREA if side > size else cv2.INTER_LINEAR)
 

@@ -41,21 +41,28 @@ class Seen:
 
 
 class Viewer:
-    """Pictures of one avatar on white; what does not depend on the pose is decoded once."""
+    """Pictures of one avatar on white. The surface is decoded once, or once for each pose in a row of equal ones."""
 
     def __init__(self, avatar: Avatar, *, backend: str) -> None:
         self.avatar, self.backend = avatar, backend
         self.device = avatar.betas.device
+        self.decoded_pose: torch.Tensor | None = None
         with torch.no_grad():
-            self.shared = avatar.attributes() if avatar.pose_encoder is None else None
+            self.decoded = avatar.attributes() if avatar.pose_encoder is None else None
 
     @torch.no_grad()
     def see(self, pose: BodyPose, camera: Camera) -> Seen:
         """The avatar in one pose, from one view."""
         pose = BodyPose(*(part.to(self.device) for part in (pose.global_orient, pose.body_pose, pose.transl)))
+        if self.avatar.pose_encoder is not None and not self._is_decoded(pose):
+            self.decoded, self.decoded_pose = self.avatar.attributes(pose), pose.body_pose
         white = torch.ones(3, device=self.device)
-        drawn = self.avatar.render(pose, camera.to(self.device), white, backend=self.backend, attributes=self.shared)
+        drawn = self.avatar.render(pose, camera.to(self.device), white, backend=self.backend, attributes=self.decoded)
         return Seen(drawn.image.clamp(0, 1).cpu().numpy(), drawn.alpha.cpu().numpy())
+
+    def _is_decoded(self, pose: BodyPose) -> bool:
+        """Whether the last decoded surface is that of this pose; where and which way the body stands does not matter."""
+        return self.decoded_pose is not None and torch.equal(self.decoded_pose, pose.body_pose)
 
 
 def score_picture(

@@ -21,8 +21,8 @@ from model.body.track import BodyTrack
 from model.camera import Camera
 from model.pose import BodyPose, track_pose
 
-ROOM_AROUND = 1.22  # half the picture, as a multiple of the distance from the middle to the outermost joint
-MOTION_FPS = 12.0
+ROOM_AROUND = 1.12  # half the picture, as a multiple of the distance from the middle to the outermost point of the body
+MOTION_FPS = 10.0
 MOTION_SECONDS = 5.0
 
 # Degrees over seconds. A march in place with swinging arms, the arms rise sideways, a bow of the knees, a wave.
@@ -53,7 +53,7 @@ class Stand:
         up: unit vector from the feet to the head.
         towards_camera: horizontal unit vector from the person to the clip's camera.
         distance: between the person and the clip's camera.
-        reach: from the middle to the outermost joint.
+        reach: from the middle to the outermost point of the body.
     """
 
     middle: Float[Tensor, "3"]
@@ -68,11 +68,11 @@ def find_stand(track: BodyTrack, body: BodyModel, row: int) -> Stand:
     torso_up = Rotation.from_rotvec(track.global_orient.numpy()).apply([0.0, 1.0, 0.0])
     up = _unit(torch.from_numpy(np.median(torso_up, axis=0)).float())
     pose = track_pose(track, row)
-    joints = body.pose(track.betas, pose.global_orient, pose.body_pose, pose.transl).joints
-    middle = (joints.amin(0) + joints.amax(0)) / 2
+    surface = body.pose(track.betas, pose.global_orient, pose.body_pose, pose.transl).vertices
+    middle = (surface.amin(0) + surface.amax(0)) / 2
     towards = -track.w2c[:3, :3].T @ track.w2c[:3, 3] - middle
     level = towards - (towards @ up) * up
-    return Stand(middle, up, _unit(level), float(level.norm()), float((joints - middle).norm(dim=1).max()))
+    return Stand(middle, up, _unit(level), float(level.norm()), float((surface - middle).norm(dim=1).max()))
 
 
 def look_from(stand: Stand, angle: float, size: int, *, reach: float | None = None) -> Camera:
@@ -122,11 +122,18 @@ def sample_motion(track: BodyTrack, body: BodyModel, stand: Stand) -> BodyPose:
     facing = Rotation.from_matrix(torch.stack([torch.linalg.cross(up, ahead), up, ahead], dim=1).numpy()).as_rotvec()
     global_orient = torch.from_numpy(facing).float().expand(len(times), 3)
     posed = body.pose(track.betas, global_orient, body_pose, torch.zeros(len(times), 3))
-    floor = stand.middle @ up - stand.reach
-    lowest = (posed.joints @ up).amin(dim=1)
+    height = surface_height(posed.vertices, up)
+    floor = stand.middle @ up - height[0] / 2
+    lowest = (posed.vertices @ up).amin(dim=1)
     level = stand.middle - (stand.middle @ up) * up
     root = posed.joints[:, 0] - (posed.joints[:, 0] @ up)[:, None] * up
     return BodyPose(global_orient.contiguous(), body_pose, level - root + (floor - lowest)[:, None] * up)
+
+
+def surface_height(vertices: Float[Tensor, "F V 3"], up: Float[Tensor, "3"]) -> Float[Tensor, "F"]:
+    """From the lowest to the highest point of each frame, metres."""
+    along = vertices @ up
+    return along.amax(dim=1) - along.amin(dim=1)
 
 
 def _unit(vector: Float[Tensor, "3"]) -> Float[Tensor, "3"]:
