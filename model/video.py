@@ -12,6 +12,8 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 MIN_TRACKED_CORNERS = 20  # fewer say nothing about the camera
+MAX_GROWTH = 2.0  # a square around a walking person gets at most this many times the pixels per side
+EVEN = 8  # px; sides are multiples of this
 
 
 def sample_times(
@@ -79,11 +81,17 @@ class Window:
 
 
 def window_around(boxes: Float[np.ndarray, "F 4"], *, margin: float, resolution: int) -> Window:
-    """The square around all boxes (x0, y0, x1, y1), with `margin` of the longer side left free all around."""
+    """The square around all boxes (x0, y0, x1, y1), with `margin` of the longer side left free all around.
+
+    The largest single box, with its margin, is given `resolution` pixels. A person who walks needs a larger square and gets
+    more pixels for it, up to MAX_GROWTH times, so that walking does not cost sharpness.
+    """
     low, high = boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)
+    longest = (boxes[:, 2:] - boxes[:, :2]).max()
     side = max(2, int(np.ceil((high - low).max() * (1 + 2 * margin))))
+    growth = min(MAX_GROWTH, side / (longest * (1 + 2 * margin))) if longest > 0 else 1.0
     x0, y0 = np.floor((low + high) / 2 - side / 2 + 0.5).astype(int)
-    return Window(int(x0), int(y0), side, resolution)
+    return Window(int(x0), int(y0), side, EVEN * max(1, round(growth * resolution / EVEN)))
 
 
 def camera_shift(

@@ -146,7 +146,7 @@ def describe_clip(
         times=times.tolist(),
         frame_ids=list(range(len(kept))),
         fps=(len(kept) - 1) / span if span > 0 else video.fps,
-        resolution=settings.resolution,
+        resolution=window.resolution,
         crop=[float(window.x0), float(window.y0), float(window.side)],
         focal_px=float(K[0, 0]),
         focal_known=focal is not None,

@@ -236,6 +236,16 @@ def test_sampling_at_a_rate_keeps_that_rate():
 # ------------------------------------------------------------------------------------------------------------ the camera
 
 
+def test_a_person_who_walks_is_as_sharp_as_one_who_stands():
+    standing = np.array([[100.0, 50, 180, 250]])
+    walking = np.array([[100.0, 50, 180, 250], [220.0, 50, 300, 250]]) + np.array([[0.0, 0, 0, 0], [60, 0, 60, 0]])
+    stands, walks = (window_around(boxes, margin=0.1, resolution=256) for boxes in (standing, walking))
+    assert stands.resolution == 256
+    assert walks.scale == pytest.approx(stands.scale, rel=0.03)
+    far = window_around(np.array([[0.0, 0, 80, 200], [2000, 0, 2080, 200]]), margin=0.1, resolution=256)
+    assert far.resolution == 512  # memory has its limit
+
+
 @pytest.mark.parametrize("resolution", [128, 400])
 def test_a_projected_point_lands_on_the_same_content_after_the_crop(resolution: int):
     K = np.array([[700.0, 0, 160], [0, 700, 120], [0, 0, 1]])

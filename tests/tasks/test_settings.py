@@ -78,7 +78,7 @@ def test_choosing_a_clip_changes_the_subject_and_keeps_the_comments(tmp_path: Pa
     choose_subject(str(clip), params)
     subject = load_settings(params).subject
     assert (subject.name, subject.video) == ("mein-tanzer-01", str(clip))
-    assert "# px, side of the square" in params.read_text()
+    assert "# px that the largest view" in params.read_text()
     choose_subject("demo", params)
     assert load_settings(params) == load_settings(PARAMS)
 
