@@ -13,14 +13,15 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn import functional as nnf
 
 from model.camera import Camera
+from model.decoding import bilinear_corners, read_features
 from model.fitting.rotations import rotation_from_vector
 from model.gaussians import Gaussians, Rendered
-from model.light import Light
-from model.networks import Decoder, FeatureTensor, NetworkOptions, PoseEncoder, pad_seams, read_features
+from model.light import num_harmonics
+from model.networks import Decoder, FeatureTensor, NetworkOptions, PoseEncoder, pad_seams
 from model.pose import BodyPose, rest_to_posed
+from model.posing import SkinnedSurface, pose_points
 from model.render.rasterize import rasterize
 from model.uv.atlas import UvAtlas
 from model.uv.position_maps import bake_position_map
@@ -92,14 +93,16 @@ class Avatar(nn.Module):
         for name in self.atlas_names:
             self.register_buffer(f"atlas_{name}", getattr(atlas, name))
         self.register_buffer("betas", betas.clone())
-        self.register_buffer("lbs_weights", dense_weights(atlas.skin_joints, atlas.skin_weights, len(atlas.parents)), persistent=False)
+        corners, shares = bilinear_corners(atlas.uv, atlas.map_resolution)
+        self.register_buffer("corners", corners, persistent=False)
+        self.register_buffer("shares", shares, persistent=False)
         self.register_buffer("known_poses", torch.zeros(0, len(atlas.parents) - 1, 3))
         self.register_buffer("seen", torch.ones(atlas.num_points))
         network = options.network
         self.features = FeatureTensor(network, atlas.map_source, atlas.map_texel)
         self.decoder = Decoder(network)
         self.texel_colors = nn.Parameter(torch.zeros(atlas.num_points if network.texel_residual else 0, 3))
-        self.light = Light(options.light_degree)
+        self.light = nn.Parameter(torch.zeros(num_harmonics(options.light_degree), 3))
         encoder = options.pose_encoder
         self.pose_encoder = (
             None if encoder is None else PoseEncoder(network.features, base_width=encoder.base_width, depth=encoder.depth)
@@ -126,7 +129,7 @@ class Avatar(nn.Module):
     def decode(self, feature_map: Float[Tensor, "C G G"]) -> Attributes:
         """Attributes of all points from a feature map."""
         options = self.options.network
-        offset, color, scale = self.decoder(read_features(feature_map, self.atlas_uv), self.atlas_uv)
+        offset, color, scale = self.decoder(read_features(feature_map, self.corners, self.shares), self.atlas_uv)
         color = options.color_gain * color
         if options.texel_residual:
             color = color + self.texel_colors
@@ -179,17 +182,18 @@ class Avatar(nn.Module):
         Returns:
             Opaque Gaussians. Differentiable in attributes, transforms and light (shading does not move the body).
         """
-        blended = (self.lbs_weights @ transforms[:, :3].reshape(-1, 12)).view(-1, 3, 4)
-        points = self.atlas_points_rest + attributes.offsets
-        means = (blended[:, :, :3] @ points[..., None]).squeeze(-1) + blended[:, :, 3]
-        normals = nnf.normalize((blended[:, :, :3].detach() @ self.atlas_normals_rest[..., None]).squeeze(-1), dim=-1)
-        colors, scales = attributes.albedo, attributes.scales
-        if self.options.cull_margin is not None and seen_from is not None:
-            towards = nnf.normalize(seen_from - means.detach(), dim=-1)
-            facing = ((normals * towards).sum(-1) > -self.options.cull_margin).nonzero()[:, 0]
-            means, normals, colors, scales = (v.index_select(0, facing) for v in (means, normals, colors, scales))
-        if self.options.light_degree:
-            colors = (colors * self.light.shade(normals)).clamp(0, 1)
+        surface = SkinnedSurface(self.atlas_normals_rest, self.atlas_skin_joints, self.atlas_skin_weights)
+        margin = self.options.cull_margin
+        means, colors, scales = pose_points(
+            self.atlas_points_rest + attributes.offsets,
+            attributes.albedo,
+            attributes.scales,
+            self.light,
+            transforms,
+            surface,
+            viewer=None if margin is None else seen_from,
+            cull_margin=0.0 if margin is None else margin,
+        )
         return Gaussians(means, scales, colors, torch.ones_like(scales))
 
     def render(
@@ -228,7 +232,7 @@ class Avatar(nn.Module):
             skin_weights=self.atlas_skin_weights,
             joints_rest=self.atlas_joints_rest,
             parents=self.atlas_parents,
-            light=self.light.coefficients.detach(),
+            light=self.light.detach(),
         )
 
 
@@ -253,12 +257,6 @@ class BakedAvatar:
     joints_rest: Float[Tensor, "J 3"]
     parents: Int[Tensor, "J"]
     light: Float[Tensor, "B 3"]
-
-
-def dense_weights(joints: Int[Tensor, "N K"], weights: Float[Tensor, "N K"], num_joints: int) -> Float[Tensor, "N J"]:
-    """Skinning weights with a column for every joint: one matrix product then blends all points."""
-    return torch.zeros(len(joints), num_joints, dtype=weights.dtype, device=weights.device).scatter_(1, joints, weights)
-
 
 
 def pose_distance(pose: Float[Tensor, "J-1 3"], others: Float[Tensor, "P J-1 3"]) -> Float[Tensor, "P"]:

@@ -1,7 +1,7 @@
 """The networks of the avatar: feature tensor with smoother, decoder, and pose encoder.
 
 Axes: N surface points, C feature channels, G texels per side of the feature map. A feature map is [C, G, G]; features of
-points are [N, C].
+points are [C, N].
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as nnf
+
+from model.decoding import EPSILON, normalise
 
 
 @dataclass(frozen=True)
@@ -80,15 +82,32 @@ def pad_seams(maps: Float[Tensor, "B C G G"], padded_from: Int[Tensor, "G*G"]) -
     return maps.flatten(2).index_select(2, padded_from).view_as(maps)
 
 
-def read_features(feature_map: Float[Tensor, "C G G"], uv: Float[Tensor, "N 2"]) -> Float[Tensor, "N C"]:
-    """Bilinear samples of a feature map at the points' texture coordinates. Differentiable in the map."""
-    grid = (uv * 2 - 1)[None, None]
-    sampled = nnf.grid_sample(feature_map[None], grid, mode="bilinear", padding_mode="border", align_corners=False)
-    return sampled[0, :, 0].T
+class PointNorm(nn.Module):
+    """Batch normalisation over the surface points, with running statistics for use after training."""
+
+    def __init__(self, width: int, *, relu: bool) -> None:
+        super().__init__()
+        self.relu, self.momentum = relu, 0.1
+        self.weight, self.bias = nn.Parameter(torch.ones(width)), nn.Parameter(torch.zeros(width))
+        self.register_buffer("running_mean", torch.zeros(width))
+        self.register_buffer("running_variance", torch.ones(width))
+
+    def forward(self, x: Float[Tensor, "C N"]) -> Float[Tensor, "C N"]:
+        if self.training:
+            y, mean, variance = normalise(x, self.weight, self.bias, relu=self.relu)
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_variance.lerp_(variance, self.momentum)
+            return y
+        gain = self.weight / (self.running_variance + EPSILON).sqrt()
+        y = torch.addcmul((self.bias - self.running_mean * gain)[:, None], x, gain[:, None])
+        return nnf.relu(y) if self.relu else y
 
 
 class Decoder(nn.Module):
-    """The shared MLP: features and uv of a point -> raw offset (3), colour logits (3), raw scale (1)."""
+    """The shared MLP: features and uv of a point -> raw offset (3), colour logits (3), raw scale (1).
+
+    Linear layers that are normalised have no bias of their own: the normalisation would take it away.
+    """
 
     OUTPUTS = (3, 3, 1)
 
@@ -96,33 +115,45 @@ class Decoder(nn.Module):
         super().__init__()
         num_inputs, width = options.features + 2, options.width
         self.skip_layer = options.skip_layer
-        self.activation = {"relu": nn.ReLU, "softplus": nn.Softplus}[options.activation]()
-        widths = [num_inputs] + [width] * options.layers
+        widths = [num_inputs] + [width] * (options.layers - 1)
         if self.skip_layer:
             widths[self.skip_layer - 1] += num_inputs
-        self.trunk = nn.ModuleList(nn.Linear(widths[k], width) for k in range(options.layers))
-        self.trunk_norms = nn.ModuleList(nn.BatchNorm1d(width) for _ in range(options.layers))
-        self.branches = nn.ModuleList(_branch(width, options.branch_layers, self.activation) for _ in self.OUTPUTS)
+        self.trunk = nn.ModuleList(HiddenLayer(size, width, options.activation) for size in widths)
+        branch = [HiddenLayer] * options.branch_layers
+        self.branches = nn.ModuleList(
+            nn.Sequential(*(layer(width, width, options.activation) for layer in branch)) for _ in self.OUTPUTS
+        )
         self.heads = nn.ModuleList(nn.Linear(width, size) for size in self.OUTPUTS)
         if options.head_std is not None:
             for head in self.heads:
                 nn.init.normal_(head.weight, std=options.head_std)
                 nn.init.zeros_(head.bias)
 
-    def forward(self, features: Float[Tensor, "N C"], uv: Float[Tensor, "N 2"]) -> tuple[Tensor, Tensor, Tensor]:
-        """Raw outputs; activations and units are the avatar's affair."""
-        inputs = torch.cat([features, uv], dim=1)
+    def forward(self, features: Float[Tensor, "C N"], uv: Float[Tensor, "N 2"]) -> tuple[Tensor, Tensor, Tensor]:
+        """Raw outputs, a row a point; activations and units are the avatar's affair."""
+        inputs = torch.cat([features, uv.T])
         hidden = inputs
-        for k, (layer, norm) in enumerate(zip(self.trunk, self.trunk_norms, strict=True), start=1):
-            if k == self.skip_layer:
-                hidden = torch.cat([hidden, inputs], dim=1)
-            hidden = self.activation(norm(layer(hidden)))
-        offset, color, scale = (head(branch(hidden)) for head, branch in zip(self.heads, self.branches, strict=True))
-        return offset, color, scale[:, 0]
+        for k, layer in enumerate(self.trunk, start=1):
+            hidden = layer(torch.cat([hidden, inputs]) if k == self.skip_layer else hidden)
+        outputs = [
+            torch.addmm(head.bias[:, None], head.weight, branch(hidden)).T
+            for head, branch in zip(self.heads, self.branches, strict=True)
+        ]
+        return outputs[0], outputs[1], outputs[2][:, 0]
 
 
-def _branch(width: int, layers: int, activation: nn.Module) -> nn.Sequential:
-    return nn.Sequential(*(m for _ in range(layers) for m in (nn.Linear(width, width), nn.BatchNorm1d(width), activation)))
+class HiddenLayer(nn.Module):
+    """Linear, normalised, activated; activations are [C, N]."""
+
+    def __init__(self, num_inputs: int, width: int, activation: str) -> None:
+        super().__init__()
+        self.weight = nn.Linear(num_inputs, width, bias=False).weight
+        self.norm = PointNorm(width, relu=activation == "relu")
+        self.softplus = activation == "softplus"
+
+    def forward(self, x: Float[Tensor, "C N"]) -> Float[Tensor, "C N"]:
+        y = self.norm(self.weight @ x)
+        return nnf.softplus(y) if self.softplus else y
 
 
 class PoseEncoder(nn.Module):

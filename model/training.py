@@ -24,6 +24,7 @@ from model.camera import Camera
 from model.checkpoint import Checkpoint
 from model.losses import LossWeights, composite, picture_loss, random_background, roughness, surface_loss
 from model.lpips import Lpips
+from model.networks import PointNorm
 from model.pose_refinement import PoseCorrection, PoseRates, RowAdam
 
 HISTORY_EVERY = 10  # steps between two entries of the history
@@ -146,14 +147,14 @@ class Training:
             ([*parts.decoder.parameters(), *parts.features.smoother.parameters()], rates.networks),
             ([parts.features.features], rates.features),
             ([parts.texel_colors], rates.texel_colors),
-            ([parts.light.coefficients], rates.light),
+            ([parts.light], rates.light),
             ([] if parts.pose_encoder is None else [*parts.pose_encoder.parameters()], rates.pose_encoder),
         ]
         for parameters, rate in groups:
             for parameter in parameters:
                 parameter.requires_grad_(rate > 0 and parameter.numel() > 0)
         self.base_rates = [rate for parameters, rate in groups if parameters and rate > 0]
-        self.adam = torch.optim.Adam([{"params": [q for q in p if q.numel()], "lr": r} for p, r in groups if p and r > 0], eps=1e-15)
+        self.adam = torch.optim.Adam([{"params": [q for q in p if q.numel()], "lr": r} for p, r in groups if p and r > 0], eps=1e-15, fused=True)
         self.row_adam = None if rates.poses is None else RowAdam(correction, rates.poses)
         correction.requires_grad_(self.row_adam is not None)
         self.snapshot = {name: t.clone() for name, t in self._tensors().items()}
@@ -211,7 +212,7 @@ class Training:
             if avatar.texel_colors.numel() and weights.color_smooth:
                 loss = loss + weights.color_smooth * roughness(avatar.texel_colors, avatar.atlas_neighbours)
             if avatar.options.light_degree:
-                loss = loss + weights.light * avatar.light.coefficients.square().mean()
+                loss = loss + weights.light * avatar.light.square().mean()
         else:
             person = avatar.features().detach()
             loss = loss + weights.pose_feature * torch.stack([m - person for m in feature_maps]).square().mean()
@@ -378,7 +379,7 @@ def settle_statistics(avatar: Avatar) -> None:
 
     An avatar always decodes all of its points, so the batch of training is the whole population.
     """
-    norms = [m for m in avatar.decoder.modules() if isinstance(m, torch.nn.BatchNorm1d)]
+    norms = [m for m in avatar.decoder.modules() if isinstance(m, PointNorm)]
     momenta = [norm.momentum for norm in norms]
     avatar.decoder.train()
     for norm in norms:

@@ -1,0 +1,247 @@
+"""From attributes in the rest pose to lit Gaussians in the world: skinning, culling and shading of all points at once.
+
+For a point with rest place x, rest normal n, albedo a and skinning weights w_j, under joint transforms [R_j | t_j]:
+
+    [R | t] = sum_j w_j [R_j | t_j]     mean = R x + t     m = R n / |R n|     color = clip(a * shade(m), 0, 1)
+
+and it is kept when m does not turn away from the viewer by more than a margin. The plain torch version is the meaning and
+runs anywhere; the compiled one does the same on the CPU in one pass forward and one backward. In both, shading and culling
+pass no gradient to the motion: a body should not turn for the sake of its shade.
+
+Axes: N points, M of them kept, J joints, K influences of a point, B harmonics above degree 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numba
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional as nnf
+
+from model.light import MIN_SHADE, shade
+
+CHUNK = 2048  # points that one thread takes at a time; sums over chunks are in a fixed order
+
+
+@dataclass(frozen=True)
+class SkinnedSurface:
+    """What does not change while an avatar trains.
+
+    Attributes:
+        normals_rest: outward unit normals in the rest pose.
+        skin_joints, skin_weights: the joints that move each point.
+    """
+
+    normals_rest: Float[Tensor, "N 3"]
+    skin_joints: Int[Tensor, "N K"]
+    skin_weights: Float[Tensor, "N K"]
+
+
+def pose_points(
+    points_rest: Float[Tensor, "N 3"],
+    albedo: Float[Tensor, "N 3"],
+    scales: Float[Tensor, "N"],
+    light: Float[Tensor, "B 3"],
+    transforms: Float[Tensor, "J 4 4"],
+    surface: SkinnedSurface,
+    *,
+    viewer: Float[Tensor, "3"] | None,
+    cull_margin: float,
+) -> tuple[Float[Tensor, "M 3"], Float[Tensor, "M 3"], Float[Tensor, "M"]]:
+    """Means, colours and scales of the points in the world.
+
+    Args:
+        points_rest: with their offsets, metres.
+        light: coefficients above degree 0; empty for no light.
+        viewer: the viewer's place in the world, metres; None keeps all points.
+        cull_margin: as a cosine; points beyond it are left out.
+
+    Returns:
+        Differentiable in points, albedo, scales, light and (through the means) transforms.
+    """
+    if points_rest.device.type != "cpu" or points_rest.dtype != torch.float32:
+        return pose_points_reference(points_rest, albedo, scales, light, transforms, surface, viewer=viewer, cull_margin=cull_margin)
+    place = torch.zeros(3) if viewer is None else viewer
+    means, colors, kept = _PosePoints.apply(
+        points_rest, albedo, light, transforms[:, :3].reshape(-1, 12), surface, place, np.inf if viewer is None else cull_margin
+    )
+    return means, colors, scales.index_select(0, kept)
+
+
+def pose_points_reference(
+    points_rest: Tensor,
+    albedo: Tensor,
+    scales: Tensor,
+    light: Tensor,
+    transforms: Tensor,
+    surface: SkinnedSurface,
+    *,
+    viewer: Tensor | None,
+    cull_margin: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The same in plain torch, in any floating type: the twin that the compiled one is tested against."""
+    blended = (transforms[surface.skin_joints, :3] * surface.skin_weights[..., None, None]).sum(1)
+    means = (blended[:, :, :3] @ points_rest[..., None]).squeeze(-1) + blended[:, :, 3]
+    normals = nnf.normalize((blended[:, :, :3].detach() @ surface.normals_rest[..., None]).squeeze(-1), dim=-1)
+    if viewer is not None:
+        towards = nnf.normalize(viewer - means.detach(), dim=-1)
+        kept = ((normals * towards).sum(-1) > -cull_margin).nonzero()[:, 0]
+        means, normals, albedo, scales = means[kept], normals[kept], albedo[kept], scales[kept]
+    return means, (albedo * shade(normals, light)).clamp(0, 1), scales
+
+
+class _PosePoints(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, points, albedo, light, transforms, surface, viewer, margin):
+        fixed = [t.contiguous().numpy() for t in (surface.normals_rest, surface.skin_joints, surface.skin_weights)]
+        arrays = [t.detach().contiguous().numpy() for t in (points, albedo, light, transforms)]
+        means, normals, facing = _carry(arrays[0], arrays[3], *fixed, viewer.numpy(), np.float32(margin))
+        kept = np.flatnonzero(facing)
+        colors, shades = _light(normals, arrays[1], arrays[2], kept)
+        ctx.fixed, ctx.arrays, ctx.kept, ctx.normals, ctx.shades = fixed, arrays, kept, normals, shades
+        index = torch.from_numpy(kept)
+        ctx.mark_non_differentiable(index)
+        ctx.set_materialize_grads(False)
+        return torch.from_numpy(means[kept]), torch.from_numpy(colors), index
+
+    @staticmethod
+    def backward(ctx, grad_means, grad_colors, _):
+        points, albedo, light, transforms = ctx.arrays
+        zeros = np.zeros((len(ctx.kept), 3), np.float32)
+        means, colors = (zeros if g is None else g.contiguous().numpy() for g in (grad_means, grad_colors))
+        to_points, to_albedo, to_light, to_transforms = _carry_back(
+            points, albedo, light, transforms, *ctx.fixed[1:], ctx.kept, ctx.normals, ctx.shades, means, colors
+        )
+        found = [torch.from_numpy(g) for g in (to_points, to_albedo, to_light.astype(np.float32), to_transforms.astype(np.float32))]
+        return *(g if needed else None for g, needed in zip(found, ctx.needs_input_grad, strict=False)), None, None, None
+
+
+@numba.njit(cache=True, parallel=True)
+def _carry(points, transforms, normals_rest, joints, weights, viewer, margin):
+    count, influences = joints.shape
+    means = np.empty((count, 3), np.float32)
+    normals = np.empty((count, 3), np.float32)
+    facing = np.empty(count, np.bool_)
+    for chunk in numba.prange((count + CHUNK - 1) // CHUNK):
+        blend = np.empty(12, np.float32)
+        for i in range(chunk * CHUNK, min(count, (chunk + 1) * CHUNK)):
+            blend[:] = 0
+            for k in range(influences):
+                w = weights[i, k]
+                if w > 0:
+                    row = transforms[joints[i, k]]
+                    for c in range(12):
+                        blend[c] += w * row[c]
+            x, y, z = points[i, 0], points[i, 1], points[i, 2]
+            a, b, c_ = normals_rest[i, 0], normals_rest[i, 1], normals_rest[i, 2]
+            length, towards, along = np.float32(0), np.float32(0), np.float32(0)
+            for r in range(3):
+                mean = blend[4 * r] * x + blend[4 * r + 1] * y + blend[4 * r + 2] * z + blend[4 * r + 3]
+                normal = blend[4 * r] * a + blend[4 * r + 1] * b + blend[4 * r + 2] * c_
+                means[i, r], normals[i, r] = mean, normal
+                ray = viewer[r] - mean
+                length += normal * normal
+                towards += ray * ray
+                along += ray * normal
+            norm = max(np.sqrt(length), np.float32(1e-12))
+            for r in range(3):
+                normals[i, r] /= norm
+            facing[i] = along / norm > -margin * max(np.sqrt(towards), np.float32(1e-12))
+    return means, normals, facing
+
+
+@numba.njit(inline="always")
+def _harmonic(k, x, y, z):
+    """The k-th harmonic above degree 0, as in model/light.py."""
+    if k == 0:
+        return np.float32(3**0.5) * x
+    if k == 1:
+        return np.float32(3**0.5) * y
+    if k == 2:
+        return np.float32(3**0.5) * z
+    if k == 3:
+        return np.float32(15**0.5) * x * y
+    if k == 4:
+        return np.float32(15**0.5) * y * z
+    if k == 5:
+        return np.float32(15**0.5) * z * x
+    if k == 6:
+        return np.float32(5**0.5 / 2) * (np.float32(3) * z * z - np.float32(1))
+    return np.float32(15**0.5 / 2) * (x * x - y * y)
+
+
+@numba.njit(cache=True, parallel=True)
+def _light(normals, albedo, light, kept):
+    count = len(kept)
+    colors = np.empty((count, 3), np.float32)
+    shades = np.empty((count, 3), np.float32)
+    for chunk in numba.prange((count + CHUNK - 1) // CHUNK):
+        for m in range(chunk * CHUNK, min(count, (chunk + 1) * CHUNK)):
+            i = kept[m]
+            x, y, z = normals[i, 0], normals[i, 1], normals[i, 2]
+            for c in range(3):
+                shades[m, c] = 1
+            for k in range(light.shape[0]):
+                h = _harmonic(k, x, y, z)
+                for c in range(3):
+                    shades[m, c] += h * light[k, c]
+            for c in range(3):
+                value = albedo[i, c] * max(shades[m, c], np.float32(MIN_SHADE))
+                colors[m, c] = min(max(value, np.float32(0)), np.float32(1))
+    return colors, shades
+
+
+@numba.njit(cache=True, parallel=True)
+def _carry_back(points, albedo, light, transforms, joints, weights, kept, normals, shades, grad_means, grad_colors):
+    count, influences = joints.shape
+    num_joints, num_kept = transforms.shape[0], len(kept)
+    to_points = np.zeros((count, 3), np.float32)
+    to_albedo = np.zeros((count, 3), np.float32)
+    chunks = (num_kept + CHUNK - 1) // CHUNK
+    light_sums = np.zeros((chunks, light.shape[0], 3), np.float32)
+    transform_sums = np.zeros((chunks, num_joints, 12), np.float32)
+    for chunk in numba.prange(chunks):
+        blend = np.empty(12, np.float32)
+        for m in range(chunk * CHUNK, min(num_kept, (chunk + 1) * CHUNK)):
+            i = kept[m]
+            blend[:] = 0
+            for k in range(influences):
+                w = weights[i, k]
+                if w > 0:
+                    row = transforms[joints[i, k]]
+                    for c in range(12):
+                        blend[c] += w * row[c]
+            x, y, z = points[i, 0], points[i, 1], points[i, 2]
+            gx, gy, gz = grad_means[m, 0], grad_means[m, 1], grad_means[m, 2]
+            for c in range(3):
+                to_points[i, c] = blend[c] * gx + blend[4 + c] * gy + blend[8 + c] * gz
+            for k in range(influences):
+                w = weights[i, k]
+                if w > 0:
+                    row = transform_sums[chunk, joints[i, k]]
+                    for r in range(3):
+                        g = w * grad_means[m, r]
+                        row[4 * r] += g * x
+                        row[4 * r + 1] += g * y
+                        row[4 * r + 2] += g * z
+                        row[4 * r + 3] += g
+            for c in range(3):
+                shade_c = max(shades[m, c], np.float32(MIN_SHADE))
+                value = albedo[i, c] * shade_c
+                if value < 0 or value > 1:
+                    continue
+                to_albedo[i, c] = grad_colors[m, c] * shade_c
+                if shades[m, c] >= np.float32(MIN_SHADE):
+                    slope = grad_colors[m, c] * albedo[i, c]
+                    for k in range(light.shape[0]):
+                        light_sums[chunk, k, c] += slope * _harmonic(k, normals[i, 0], normals[i, 1], normals[i, 2])
+    to_light = np.zeros((light.shape[0], 3))
+    to_transforms = np.zeros((num_joints, 12))
+    for chunk in range(chunks):
+        to_light += light_sums[chunk]
+        to_transforms += transform_sums[chunk]
+    return to_points, to_albedo, to_light, to_transforms
