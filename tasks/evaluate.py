@@ -170,7 +170,9 @@ def record_run(paths: SubjectPaths, inputs: Inputs, metrics: dict, settings: Set
     except OSError as error:
         print(f"warning: the run could not be kept for MLflow: {error}")
         return
-    log_pending([pending_folder(paths)], settings.tracking)
+    logged = log_pending([pending_folder(paths)], settings.tracking)
+    if logged:
+        print(f"tracked as MLflow run {logged[-1]} at {settings.tracking.uri}; to compare runs: mlflow ui --workers 1")
 
 
 def summary(paths: SubjectPaths, metrics: dict) -> str:

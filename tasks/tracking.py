@@ -147,10 +147,10 @@ def _waiting_runs(folder: Path) -> list[Path]:
 
 def _connect(settings: TrackingSettings) -> tuple[MlflowClient, str]:
     """A client for the store at `settings.uri` and the id of the experiment, made when missing."""
+    from mlflow.tracking import MlflowClient  # two seconds; it sets its own logging up, so ours comes after
+
     for noisy in ("mlflow", "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    from mlflow.tracking import MlflowClient  # two seconds
-
     client = MlflowClient(tracking_uri=settings.uri)
     experiment = client.get_experiment_by_name(settings.experiment)
     if experiment is not None:

@@ -26,7 +26,8 @@ from tasks.artifacts import (
 from tasks.evaluate import collect_metrics, record_run, write_results
 from tasks.measurement import SETS, STAGES, Inputs, Measured, measure
 from tasks.pictures import SheetColumn, contact_sheet, cut_square, error_map, person_square, spread_evenly
-from tasks.scoring import PSNR_CAP, SCORES, Viewer, pose_at, track_joints
+from tasks.report_content import curves_of
+from tasks.scoring import PSNR_CAP, SCORES, Viewer, mean_scores, pose_at, track_joints
 from tasks.settings import Settings, load_settings
 from tasks.showcase import find_stand, look_from, sample_motion
 
@@ -260,6 +261,18 @@ def test_an_unreachable_server_does_not_fail_the_evaluation_and_the_run_waits(
     assert record["curves"]["stage2/training/loss"][1] == [10, 0.5]
     kept = {path.relative_to(waiting / "artifacts").as_posix() for path in (waiting / "artifacts").rglob("*") if path.is_file()}
     assert {"report.html", "pictures/heldout_frames.png", "checkpoints/stage1/avatar.safetensors"} <= kept
+
+
+def test_a_set_without_pictures_has_no_figures_and_a_missing_figure_does_not_count() -> None:
+    assert mean_scores([]) == dict.fromkeys(SCORES)
+    rows = [{"psnr": 20.0, "psnr_mask": None, "ssim": 0.5, "lpips": None, "mask_iou": 1.0}] * 2
+    rows[1] = rows[1] | {"psnr": 30.0, "psnr_mask": 10.0}
+    assert mean_scores(rows) == {"psnr": 25.0, "psnr_mask": 10.0, "ssim": 0.5, "lpips": None, "mask_iou": 1.0}
+
+
+def test_curves_leave_out_what_is_no_number() -> None:
+    history = [{"step": 0, "seconds": 0.1, "loss": 1.0}, {"step": 10, "seconds": 0.2, "loss": math.nan, "psnr": 20.0}]
+    assert curves_of(history) == {"loss": [(0, 1.0)], "psnr": [(10, 20.0)]}
 
 
 def test_a_pose_between_two_rows_turns_and_moves_evenly(track: BodyTrack) -> None:
