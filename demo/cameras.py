@@ -12,9 +12,9 @@ from demo.mesh_renderer import View, look_at
 CLIP_FOCAL = 1.082  # of the picture's width: what a telephone sees without zoom
 CLIP_EYE = np.array([0.06, 1.40, 4.25])
 CLIP_TARGET = np.array([0.0, 0.93, 0.0])
-AROUND_TARGET = np.array([0.0, 0.88, 0.0])
+AROUND_TARGET = np.array([0.0, 0.98, 0.0])
 AROUND_DISTANCE = 3.7
-AROUND_FOCAL = 1.66  # of the picture's width
+AROUND_FOCAL = 1.55  # of the picture's width
 # name, azimuth from the clip's camera towards the person's left, elevation, degrees
 AROUND = (("left", 88, 4), ("right", -95, 8), ("back", 176, 10), ("front_high", 34, 38), ("back_high", -142, 34), ("low", -38, -10))
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 from scipy.interpolate import PchipInterpolator
-from scipy.ndimage import gaussian_filter1d
+from scipy.ndimage import gaussian_filter1d, maximum_filter1d
 from scipy.spatial.transform import Rotation
 
 from demo.skeleton import (
@@ -26,6 +26,8 @@ CLIP_SECONDS = 10.0  # the tables below are written for these lengths and stretc
 SECOND_SECONDS = 4.0
 STANCE = 0.105  # m, each foot from the middle
 TOE_OUT = 9.0  # degrees
+ROUNDING = 0.06  # s, how far the corners between keys are rounded
+GRID = 0.005  # s
 TOE_REACH, HEEL_REACH = 0.20, 0.09  # m from the ankle to the shoe's ends
 
 
@@ -87,7 +89,7 @@ def clip_motion(skeleton: Skeleton, num_frames: int, seed: int) -> Motion:
     }
     both_arms: Keys = {
         "lower": [(0, 64), (2, 67), (4.4, 66), (4.95, 84), (5.2, 80), (5.55, 70), (6.2, 84), (6.5, 60), (6.87, -16), (7.1, 10), (7.75, 80), (8.0, 80), (8.55, 70), (8.95, 78), (9.36, 66), (9.8, 52), (10, 56)],
-        "flex": [(0, 6), (2, 2), (4.4, 6), (4.9, 84), (5.05, 84), (5.55, -42), (5.7, -38), (6.15, 58), (6.3, 58), (6.87, 14), (7.2, 20), (7.75, 72), (8.0, 72), (8.55, 14), (8.95, 66), (9.36, 4), (9.8, 14), (10, 10)],
+        "flex": [(0, 6), (2, 2), (4.4, 6), (4.9, 84), (5.05, 84), (5.55, -50), (5.7, -46), (6.15, 58), (6.3, 58), (6.87, 14), (7.2, 20), (7.75, 72), (8.0, 72), (8.55, 14), (8.95, 66), (9.36, 4), (9.8, 14), (10, 10)],
         "twist": [(0, 8), (4.4, 8), (4.9, 10), (5.55, 12), (6.17, 88), (6.3, 88), (6.87, -30), (7.4, 0), (7.8, 10), (8.5, 8), (10, 8)],
         "elbow": [(0, 17), (2.2, 23), (4.4, 18), (4.93, 10), (5.55, 14), (6.17, 92), (6.3, 92), (6.87, 52), (7.3, 34), (7.8, 22), (8.5, 18), (8.95, 16), (9.4, 20), (9.8, 42), (10, 38)],
         "turn_hand": [(0, -40), (4.4, -40), (4.95, 10), (5.55, -50), (6.2, 0), (6.87, 10), (7.8, 0), (8.5, -40), (10, -30)],
@@ -178,7 +180,7 @@ def _perform(
     standing = skeleton.joints[PELVIS, 1] - skeleton.joints[ANKLE[0], 1] + skeleton.ankle_height
     pelvis = np.stack([channel["x"], standing - channel["drop"], channel["z"]], axis=1)
     top = np.min([highest_pelvis(skeleton, side, pelvis, pelvis_turn, ankles[side]) for side in (0, 1)], axis=0)
-    pelvis[:, 1] = _smooth_below(pelvis[:, 1], top)
+    pelvis[:, 1] = _smooth_below(pelvis[:, 1], top, seconds / num_frames)
 
     local = np.tile(np.eye(3), (num_frames, 24, 1, 1))
     local[:, PELVIS] = pelvis_turn
@@ -211,9 +213,9 @@ def _curve(keys: list[tuple[float, float]], times: np.ndarray, rng: np.random.Ge
     """Join keys without overshoot, round the corners, add small unrest (slow sines, `unrest` in the channel's unit)."""
     knots = np.array(keys)
     knots[:, 0] += np.arange(len(knots)) * 1e-6  # equal times would be refused
-    spacing = times[1] - times[0] if len(times) > 1 else 1.0
-    curve = PchipInterpolator(knots[:, 0], knots[:, 1])(np.clip(times, knots[0, 0], knots[-1, 0]))
-    curve = gaussian_filter1d(curve, 0.06 / spacing, mode="nearest")
+    fine = np.arange(knots[0, 0], knots[-1, 0] + GRID, GRID)  # one grid for every frame rate
+    curve = PchipInterpolator(knots[:, 0], knots[:, 1])(np.minimum(fine, knots[-1, 0]))
+    curve = np.interp(times, fine, gaussian_filter1d(curve, ROUNDING / GRID, mode="nearest"))
     for frequency in (0.23, 0.61, 1.07):
         curve = curve + unrest * 0.45 * rng.normal() * np.sin(2 * np.pi * frequency * times + rng.uniform(0, 2 * np.pi))
     return curve
@@ -263,8 +265,8 @@ def _knee_directions(pelvis_turn: np.ndarray, foot_turn: np.ndarray, spread: np.
     return np.cos(spread)[:, None] * ahead + np.sin(spread)[:, None] * out + np.array([0, 0.25, 0])
 
 
-def _smooth_below(wanted: np.ndarray, limit: np.ndarray) -> np.ndarray:
+def _smooth_below(wanted: np.ndarray, limit: np.ndarray, frame_seconds: float) -> np.ndarray:
     """The wanted heights, lowered smoothly where a limit lies under them."""
     excess = np.maximum(0, wanted - limit + 0.002)
-    widest = np.array([excess[max(0, i - 3) : i + 4].max() for i in range(len(excess))])
-    return wanted - np.maximum(excess, gaussian_filter1d(widest, 2.0, mode="nearest"))
+    widest = maximum_filter1d(excess, 2 * max(1, round(0.12 / frame_seconds)) + 1, mode="nearest")
+    return wanted - np.maximum(excess, gaussian_filter1d(widest, 0.08 / frame_seconds, mode="nearest"))

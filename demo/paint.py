@@ -140,11 +140,11 @@ def paint_shirt(p: np.ndarray, uv: np.ndarray, person: Person) -> Float32[np.nda
     x, y, z = p.T
     arm = np.abs(x)
     on_sleeve = arm > 0.188
-    yoke = (y > 0.165) & ~on_sleeve
     front = z > 0.045
+    yoke = (y > np.where(front, 0.207, 0.165)) & ~on_sleeve
     around = np.arctan2(x, z - 0.045) * 0.145
     u = np.where(on_sleeve, arm, np.where(yoke, x, around))
-    v = np.where(on_sleeve, np.arctan2(y - 0.194, z - 0.063) * 0.062, np.where(yoke, 0.165 + (z - 0.05) * np.where(front, -1, 1), y))
+    v = np.where(on_sleeve, np.arctan2(y - 0.194, z - 0.063) * 0.062, np.where(yoke, np.where(front, 0.207 - (z - 0.10), 0.165 + (z + 0.02)), y))
     in_pocket = front & (np.abs(x - 0.085) < 0.043) & (np.abs(y - 0.085) < 0.048)
     u, v = u + 0.031 * in_pocket, v + 0.022 * in_pocket  # a pocket never quite meets the check around it
     wave = 0.0015 * layered_noise(p, 0.10, 2, seed + 30)

@@ -117,7 +117,7 @@ def make_person(seed: int) -> Person:
 
     def color(low: float, high: float) -> Color:
         """A colour of any hue between two brightnesses."""
-        return tuple(float(c) for c in np.clip(rng.uniform(low, high) * (1 + 0.35 * rng.normal(size=3)), 0.04, 0.95))
+        return tuple(float(c) for c in np.clip(rng.uniform(low, high) * (1 + 0.2 * rng.normal(size=3)), 0.04, 0.95))
 
     palette = replace(
         FIRST.palette,

@@ -227,18 +227,18 @@ def _fold_patterns(p: np.ndarray, part: np.ndarray, person: Person) -> tuple[np.
         patterns.append(shirt * 0.0065 * ridges(0.7 * y + sign * 0.75 * x * np.sign(z - 0.045), 0.070, 4.0 + sign) * around(0, -0.04, 0.3, 0.17))
     for sign in (1, -1):  # hips: from the groin outwards
         radial = np.arctan2(y + 0.36, sign * x - 0.02)
-        patterns.append(trousers * 0.011 * ridges(radial * 0.14, 0.06, 5.0 + sign) * around(sign * 0.10, -0.34, 0.10, 0.10) * smooth_step(0.02, 0.08, z))
+        patterns.append(trousers * 0.015 * ridges(radial * 0.14, 0.075, 5.0 + sign) * around(sign * 0.10, -0.36, 0.11, 0.13) * smooth_step(0.02, 0.08, z))
     for sign in (1, -1):  # knees: behind, and lines that run to the sides
         behind = 1 - smooth_step(0.03, 0.10, z)
-        patterns.append(trousers * (sign * x > 0) * ridges(y, 0.055, 6.0 + sign) * around(sign * 0.13, -0.70, 0.14, 0.12) * (0.011 * behind + 0.004))
-    stand = shirt * 0.0045 * ridges(np.arctan2(x, z - 0.045) * 0.15, 0.085, 0.4) * (1 - smooth_step(-0.22, 0.0, y)) * (np.abs(x) < 0.25)
-    stand += shirt * 0.0040 * ridges(y + 0.5 * np.abs(x), 0.10, 1.1) * (np.abs(x) < 0.2)
+        patterns.append(trousers * (sign * x > 0) * ridges(y + 0.5 * z, 0.065, 6.0 + sign) * around(sign * 0.13, -0.70, 0.14, 0.15) * (0.014 * behind + 0.007))
+    stand = shirt * 0.0058 * ridges(np.arctan2(x, z - 0.045) * 0.15, 0.085, 0.4) * (1 - smooth_step(-0.22, 0.0, y)) * (np.abs(x) < 0.25)
+    stand += shirt * 0.0052 * ridges(y + 0.5 * np.abs(x), 0.10, 1.1) * (np.abs(x) < 0.2)
     stand += shirt * 0.0045 * ridges(0.6 * np.abs(x) + 0.5 * y, 0.06, 2.2) * smooth_step(0.2, 0.3, np.abs(x))
-    stand += trousers * 0.0065 * ridges(y + 0.25 * z, 0.060, 3.0) * (1 - smooth_step(ANKLE_FOLDS[0], ANKLE_FOLDS[1], y))
+    stand += trousers * 0.0095 * ridges(y + 0.25 * z, 0.060, 3.0) * (1 - smooth_step(ANKLE_FOLDS[0], ANKLE_FOLDS[1], y))
     inner = np.abs(x) * 1.6 + y  # lines that run from the crotch outwards and down, and across the knee
-    stand += trousers * 0.0040 * ridges(inner, 0.10, 3.9) * smooth_step(-0.62, -0.42, y) * (y < -0.2)
-    stand += trousers * 0.0038 * ridges(y - 0.5 * np.abs(x), 0.085, 4.4) * around(0.13, -0.72, 0.3, 0.13)
-    stand += trousers * 0.0030 * ridges(y + 1.2 * z, 0.14, 0.9)
+    stand += trousers * 0.0065 * ridges(inner, 0.10, 3.9) * smooth_step(-0.62, -0.42, y) * (y < -0.2)
+    stand += trousers * 0.0062 * ridges(y - 0.5 * np.abs(x), 0.085, 4.4) * around(0.13, -0.72, 0.3, 0.13)
+    stand += trousers * 0.0045 * ridges(y + 1.2 * z, 0.14, 0.9)
     return np.stack(patterns).astype(np.float32), stand.astype(np.float32)
 
 
