@@ -15,7 +15,7 @@ import numba
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from demo.lighting import Light, Lit, Shadow, ground_light, sky_visibility
+from demo.lighting import Light, Shadow, ground_light, sky_visibility
 from demo.scenery import Backdrop
 
 LENS_BLUR = 0.55  # px at 1280 px width

@@ -52,7 +52,7 @@ def collar_top(paint: np.ndarray) -> np.ndarray:
     return COLLAR - 0.05 * smooth_step(0.03, 0.11, paint[:, 2])
 
 
-def cut_shirt(body: Shell, cut: Cut, seed: int) -> Shell:
+def cut_shirt(body: Shell, cut: Cut) -> Shell:
     """A loose short-sleeved shirt with a band collar and a hem that hangs free."""
     p = body.paint
     arm = np.abs(p[:, 0])
@@ -78,7 +78,7 @@ def cut_shirt(body: Shell, cut: Cut, seed: int) -> Shell:
     return replace(shell, vertices=evened(shell, rounds=4), weights=soft_weights(shell, rounds=14))
 
 
-def cut_trousers(body: Shell, cut: Cut, seed: int) -> Shell:
+def cut_trousers(body: Shell, cut: Cut) -> Shell:
     """Straight trousers that fall over the shoes."""
     p = body.paint
     shell = cut_out_shell(body, (p[:, 1] < WAIST + 0.02) & (p[:, 1] > ANKLE_HEM - 0.01) & (np.abs(p[:, 0]) < 0.4))
@@ -118,11 +118,10 @@ def soft_weights(shell: Shell, rounds: int) -> np.ndarray:
     return weights / weights.sum(axis=1, keepdims=True)
 
 
-def make_shoe(body: Shell, side: int) -> tuple[Shell, np.ndarray]:
+def make_shoe(body: Shell, side: int) -> Shell:
     """A shoe around one foot: the convex hull of its slices, and a sole under its outline.
 
-    Returns:
-        The shell (its uv covers the unit square: upper below v = 0.7, sole above) and, for each vertex, 1 on the sole.
+    Its uv covers the unit square: the upper lies at v under 0.7, the sole over 0.72.
     """
     sign = 1 if side == 0 else -1
     foot = body.vertices[(body.paint[:, 1] < SHOE_TOP) & (sign * body.paint[:, 0] > 0)].astype(float)
@@ -168,9 +167,8 @@ def make_shoe(body: Shell, side: int) -> tuple[Shell, np.ndarray]:
     uv = np.concatenate([uv_upper[:, ::-1], uv_sole[:, ::-1]])
     nearest = cKDTree(body.vertices).query(vertices, k=6)[1]
     weights = body.weights[nearest].mean(axis=1)
-    is_sole = np.repeat([0.0, 1.0], [upper.shape[0] * upper.shape[1], sole.shape[0] * sole.shape[1]])
     shell = Shell(vertices, vertices, vertices, faces.astype(np.int32), uv.astype(np.float32), weights)
-    return replace(shell, weights=soft_weights(shell, rounds=12)), is_sole
+    return replace(shell, weights=soft_weights(shell, rounds=12))
 
 
 def _grid_faces(rows: int, columns: int) -> tuple[np.ndarray, np.ndarray]:

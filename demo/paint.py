@@ -82,7 +82,8 @@ def paint_skin(p: np.ndarray, uv: np.ndarray, person: Person) -> Float32[np.ndar
     color = _mix(color, skin * [0.78, 0.68, 0.64], 0.35 * spot(0.021, 0.352, 0.006, 0.014))
     # stubble
     if person.beard > 0:
-        jaw = front * (1 - smooth_step(0.338, 0.362, y + 0.30 * np.maximum(0, 0.05 - x))) + smooth_step(0.05, 0.12, z) * (x > 0.04) * (y < 0.40) * (y > 0.285) * (1 - smooth_step(0.34, 0.40, y)) * 0.9
+        jaw = front * (1 - smooth_step(0.338, 0.362, y + 0.30 * np.maximum(0, 0.05 - x)))
+        jaw += 0.9 * smooth_step(0.05, 0.12, z) * (x > 0.04) * (y < 0.40) * (y > 0.285) * (1 - smooth_step(0.34, 0.40, y))
         moustache = spot(0.0, 0.346, 0.026, 0.006) + spot(0.020, 0.338, 0.008, 0.010)
         chin = smooth_step(0.255, 0.285, y)
         dots = 0.75 + 0.5 * layered_noise(p, 0.0035, 2, seed + 5)

@@ -136,8 +136,9 @@ def border_vertices(faces: np.ndarray) -> np.ndarray:
 
 
 def hang(
-    points: np.ndarray, along: np.ndarray, centre: np.ndarray, side: np.ndarray, up: np.ndarray, chosen: np.ndarray, *, slope: float, least: float = 0.0
-) -> Float32[np.ndarray, "V 3"]:
+    points: np.ndarray, along: np.ndarray, centre: np.ndarray, side: np.ndarray, up: np.ndarray, chosen: np.ndarray,
+    *, slope: float, least: float = 0.0,
+) -> Float32[np.ndarray, "V 3"]:  # fmt: skip
     """How cloth hangs around a limb: going down the tube it never comes in faster than `slope` lets it.
 
     Args:

@@ -63,8 +63,9 @@ class Leg:
 
 
 def reach_with_leg(
-    skeleton: Skeleton, side: int, pelvis: np.ndarray, pelvis_turn: np.ndarray, ankle: np.ndarray, foot_turn: np.ndarray, knee_towards: np.ndarray
-) -> Leg:
+    skeleton: Skeleton, side: int, pelvis: np.ndarray, pelvis_turn: np.ndarray, ankle: np.ndarray, foot_turn: np.ndarray,
+    knee_towards: np.ndarray,
+) -> Leg:  # fmt: skip
     """Bend hip, knee and ankle so that the foot is where it must be (two bones, one hinge).
 
     Args:

@@ -28,7 +28,9 @@ from model.body.body_model import load_body_model
 
 SKIN, SHIRT, TROUSERS, HAIR, SHOES = range(5)
 # strength and sharpness of highlights, wrap of light, brightening towards grazing
-GLOSS = np.array([[0.045, 22, 0.22, 0.0], [0.006, 8, 0.06, 0.35], [0.006, 8, 0.04, 0.25], [0.05, 16, 0.15, 0.1], [0.03, 20, 0.0, 0.1]], np.float32)
+GLOSS = np.array(
+    [[0.045, 22, 0.22, 0.0], [0.006, 8, 0.06, 0.35], [0.006, 8, 0.04, 0.25], [0.05, 16, 0.15, 0.1], [0.03, 20, 0.0, 0.1]], np.float32
+)
 INFLUENCES = 6
 ANKLE_FOLDS = (-1.06, -0.86)  # m, where trousers pile up over the shoes
 HEM_FREQUENCY = 1.7  # Hz, how fast the hem swings
@@ -80,11 +82,12 @@ class Subject:
 def build_subject(person: Person, texture_size: int) -> Subject:
     """Shape, dress and paint a person."""
     body, skeleton = _shape_body(person)
-    shirt, trousers, hair = cut_shirt(body, person.cut, person.seed), cut_trousers(body, person.cut, person.seed), grow_hair(body, person.cut, person.seed)
-    shoes = [make_shoe(body, side)[0] for side in (0, 1)]
+    shirt, trousers, hair = cut_shirt(body, person.cut), cut_trousers(body, person.cut), grow_hair(body, person.cut, person.seed)
+    shoes = [make_shoe(body, side) for side in (0, 1)]
     bare = cut_out_shell(body, _bare(body.paint, person))
-    painted = [(bare, paint_skin, SKIN), (shirt, paint_shirt, SHIRT), (trousers, paint_trousers, TROUSERS), (hair, paint_hair, HAIR), (shoes[0], paint_shoes, SHOES)]
-    textures = np.stack([paint_shell(shell, painter, person, texture_size) for shell, painter, _ in painted])
+    painters = (paint_skin, paint_shirt, paint_trousers, paint_hair, paint_shoes)  # in the order of SKIN .. SHOES
+    painted = zip((bare, shirt, trousers, hair, shoes[0]), painters)
+    textures = np.stack([paint_shell(shell, painter, person, texture_size) for shell, painter in painted])
     shells = [(bare, SKIN), (shirt, SHIRT), (trousers, TROUSERS), (hair, HAIR), (shoes[0], SHOES), (shoes[1], SHOES)]
 
     offsets = np.cumsum([0] + [len(shell.vertices) for shell, _ in shells])
@@ -141,7 +144,9 @@ def _shape_body(person: Person) -> tuple[Shell, Skeleton]:
     vertices, joints = _stretch(vertices, joints, weights, parents, person.proportions)
     normals = vertex_normals(vertices, faces)
     bumps = layered_noise(template, (0.13, 0.16, 0.13), 2, person.seed + 70) + 0.5
-    bumps *= smooth_step(0.02, 0.10, 0.30 - template[:, 1]) * (1 - smooth_step(0.60, 0.68, np.abs(template[:, 0]))) * smooth_step(-1.10, -1.0, template[:, 1])
+    # not on the head, the hands and the feet
+    bumps *= smooth_step(0.02, 0.10, 0.30 - template[:, 1]) * smooth_step(-1.10, -1.0, template[:, 1])
+    bumps *= 1 - smooth_step(0.60, 0.68, np.abs(template[:, 0]))
     vertices = vertices + normals * (person.girth * bumps)[:, None]
     mean = neighbour_mean(faces, len(vertices))
     for _ in range(4):
@@ -154,7 +159,9 @@ def _shape_body(person: Person) -> tuple[Shell, Skeleton]:
     return Shell(vertices, vertices, template, faces, uv, weights), Skeleton(joints, parents, 0.0)
 
 
-def _stretch(vertices: np.ndarray, joints: np.ndarray, weights: np.ndarray, parents: np.ndarray, ratios: Proportions) -> tuple[np.ndarray, np.ndarray]:
+def _stretch(
+    vertices: np.ndarray, joints: np.ndarray, weights: np.ndarray, parents: np.ndarray, ratios: Proportions
+) -> tuple[np.ndarray, np.ndarray]:
     """Make bones longer or shorter at rest: each joint scales what hangs on it, and carries its children along."""
     scale = np.ones((24, 3))
     for side in (0, 1):
