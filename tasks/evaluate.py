@@ -18,8 +18,10 @@ import time
 from pathlib import Path
 
 from model.avatar import Avatar
-from model.avatar_file import load_avatar
+from model.avatar_file import AvatarFileError, load_avatar
+from model.body.body_files import BodyFileError
 from model.body.body_model import load_body_model
+from model.body.safe_pickle import UnsafePickleError
 from model.body.track import BodyTrack
 from model.lpips import HUB_FILE, load_lpips
 from model.refitting import refine_poses
@@ -28,7 +30,7 @@ from tasks.artifacts import (
     FrameSplit, SubjectPaths, read_clip, read_seconds, read_segmentation, read_track, read_truth, replaced_folder, require,
     split_frames, subject_paths, timed, write_image, write_json,
 )  # fmt: skip
-from tasks.errors import run_stage
+from tasks.errors import InputError, run_stage
 from tasks.measurement import SETS, STAGES, Inputs, Measured, measure
 from tasks.progress import progress_bar
 from tasks.provenance import code_commit, data_hash, library_versions
@@ -58,9 +60,11 @@ def read_inputs(paths: SubjectPaths, settings: Settings) -> Inputs:
     clip, segmentation = read_clip(paths), read_segmentation(paths)
     split = split_frames(clip, segmentation, heldout_every=settings.split.heldout_every)
     refined = read_track(paths.stage1 / "track.npz", made_by="train_stage1")
-    avatars = {
-        stage: load_avatar(require(getattr(paths, stage) / "avatar.safetensors", made_by=f"train_{stage}")) for stage in STAGES
-    }
+    try:
+        avatars = {stage: load_avatar(require(getattr(paths, stage) / "avatar.safetensors", made_by=f"train_{stage}")) for stage in STAGES}
+        body = load_body_model(settings.body.model, uv_path=settings.body.uv, num_betas=len(refined.betas))
+    except (AvatarFileError, BodyFileError, UnsafePickleError) as error:
+        raise InputError(str(error)) from error
     lpips = load_lpips()
     if lpips is None:
         print(f"LPIPS is left out of the figures: {HUB_FILE} is not in torch's hub cache")
@@ -71,7 +75,7 @@ def read_inputs(paths: SubjectPaths, settings: Settings) -> Inputs:
         fitted=read_track(paths.fit / "track.npz", made_by="fit_smpl"),
         refined=refined,
         refitted=refit_heldout(paths, avatars["stage1"], refined, split, settings),
-        body=load_body_model(settings.body.model, uv_path=settings.body.uv, num_betas=len(refined.betas)),
+        body=body,
         avatars=avatars,
         histories={stage: json.loads(require(getattr(paths, stage) / "history.json", made_by=f"train_{stage}").read_text()) for stage in STAGES},
         truth=read_truth(Path(settings.subject.truth)),

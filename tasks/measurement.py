@@ -129,7 +129,7 @@ def measure_clip(paths: SubjectPaths, inputs: Inputs, viewers: dict[str, Viewer]
                     note=_doubt(inputs, row, frame_id),
                     video=encode_jpeg(video, max_side=side),
                     renders={stage: encode_jpeg(to_uint8(picture.image), max_side=side) for stage, picture in seen.items()},
-                    errors={stage: encode_jpeg(error_map(picture.image, target), max_side=side) for stage, picture in seen.items()},
+                    errors={stage: encode_jpeg(error_map(picture.image, target), max_side=side // 2) for stage, picture in seen.items()},
                     psnr={stage: None if role == "flagged" else capped_psnr(picture.image, target) for stage, picture in seen.items()},
                 )
             )

@@ -47,7 +47,7 @@ def report_of(inputs: Inputs, measured: Measured, metrics: Mapping, settings: Se
                 "A motion the video does not contain",
                 "Built in; the same for every avatar.",
                 MOTION_FPS,
-                {stage: [encode_jpeg(p, max_side=side) for p in pictures] for stage, pictures in measured.motion.items()},
+                {stage: [encode_jpeg(p, max_side=3 * side // 4) for p in pictures] for stage, pictures in measured.motion.items()},
             )
         ],
         sheets=[
