@@ -2,7 +2,8 @@
 
 Axes: N Gaussians, P (Gaussian, tile) pairs, T tiles, H x W pixels. float32. Results do not depend on the number of
 threads, bit for bit. Each picture keeps what its own backward pass needs, so several can be drawn before the first
-backward. The first call of a process compiles for some twenty seconds, or loads numba's cache.
+backward. The first call of a process compiles for some twenty seconds, or loads numba's cache. That cache looks at the
+file of a kernel alone: after a change of a constant in another file (splatting.py), remove `__pycache__/*.nb*` here.
 
 Steps: project each Gaussian; list the Gaussians of each tile; sort and composite tile by tile. Backward walks the
 tiles again from far to near, leaves one gradient per pair, and sums a Gaussian's pairs in a fixed order.

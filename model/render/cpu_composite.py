@@ -2,6 +2,7 @@
 
 Each Gaussian is blended over the pixels of its own footprint, row by row and LANES pixels at a time, in loops that LLVM
 turns into vector instructions: they have a fixed length, no branch, and one flat array for all that a pixel holds.
+(`error_model="numpy"` matters: Python's check for division by zero is a way out of the loop, and forbids it.)
 A row's 64-bit word `alive` has one bit per column that can still take colour, so that hidden Gaussians cost little.
 """
 

@@ -12,7 +12,7 @@ import torch
 from model.camera import Camera
 from model.gaussians import Gaussians, Rendered
 from model.render import rasterize as interface
-from model.render.cuda import centered_canvas, projection_matrix, rasterize_diff_gaussian, rasterize_gsplat
+from model.render.cuda import centered_canvas, projection_matrix, rasterize_diff_gaussian
 from model.render.rasterize import CUDA_BACKENDS, choose_backend, rasterize
 from model.render.reference import rasterize_reference
 
