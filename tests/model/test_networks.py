@@ -1,0 +1,176 @@
+"""Claims about networks, fused kernels, light and posing."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.nn import functional as nnf
+
+from model import decoding
+from model.light import harmonics, num_harmonics, shade
+from model.networks import Decoder, FeatureTensor, NetworkOptions, PointNorm, PoseEncoder
+from model.posing import SkinnedSurface, pose_points, pose_points_reference
+from tasks.options import options_from
+from tasks.settings import load_settings
+
+
+def options_of(preset: str) -> NetworkOptions:
+    return options_from(load_settings().presets[preset].train_stage1.network, NetworkOptions)
+
+
+def count(module: torch.nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+# ------------------------------------------------------------------------------------------------ the published sizes
+
+
+def test_the_paper_preset_has_the_published_sizes() -> None:
+    options = options_of("paper")
+    decoder = Decoder(options)
+    assert sum(p.numel() for p in decoder.parameters() if p.dim() == 2) == pytest.approx(182_000, rel=0.005)  # multiply-adds a texel
+    assert count(decoder) == pytest.approx(186_000, rel=0.01)
+    assert [tuple(c.weight.shape) for c in FeatureTensor(options, torch.arange(128**2), torch.arange(128**2)).smoother] == [(64, 64, 5, 5)] * 3
+    encoder = PoseEncoder(64, base_width=32, depth=5)
+    assert count(encoder) == pytest.approx(4_200_000, rel=0.02)
+    assert encoder(torch.zeros(1, 3, 128, 128)).shape == (1, 64, 128, 128)
+
+
+def test_the_published_decoder_runs_on_points() -> None:
+    torch.manual_seed(0)
+    offset, color, scale = Decoder(options_of("paper"))(torch.randn(64, 50), torch.rand(50, 2))
+    assert offset.shape == color.shape == (50, 3) and scale.shape == (50,)
+    assert all(torch.isfinite(t).all() for t in (offset, color, scale))
+
+
+def test_a_new_pose_encoder_says_nothing() -> None:
+    torch.manual_seed(0)
+    assert PoseEncoder(4, base_width=8, depth=3)(torch.randn(2, 3, 16, 16)).abs().max() == 0
+
+
+def test_a_new_pose_encoder_can_learn() -> None:
+    torch.manual_seed(0)
+    encoder = PoseEncoder(4, base_width=8, depth=3)
+    encoder(torch.randn(2, 3, 16, 16)).sum().backward()
+    assert encoder.up[-1].weight.grad.abs().max() > 0
+
+
+def test_convolutions_see_the_surface_beyond_a_seam() -> None:
+    """With the left half padded from the right half, a change there reaches texels that no kernel could reach in the map."""
+    torch.manual_seed(0)
+    side = 16
+    cells = torch.arange(side * side).reshape(side, side)[:, 8:].flatten()
+    source = torch.arange(side * side).reshape(side, side) % side
+    rows = torch.arange(side)[:, None] * 8
+    source = torch.where(source < 8, rows + 7 - source, rows + source - 8).flatten()
+    tensor = FeatureTensor(replace(options_of("paper"), features=2), source, cells)
+    before = tensor().detach()
+    with torch.no_grad():
+        tensor.features[0, :, 4, :8] += 10.0  # padding: overwritten by what it copies
+    assert torch.equal(tensor().detach(), before)
+    with torch.no_grad():
+        tensor.features[0, :, 4, 8] += 10.0
+    assert not torch.equal(tensor().detach()[:, 4, 7], before[:, 4, 7])
+
+
+# ------------------------------------------------------------------------------------------------------ fused kernels
+
+
+def test_reading_features_equals_grid_sample_gradient_included() -> None:
+    generator = torch.Generator().manual_seed(0)
+    maps = torch.randn(3, 16, 16, generator=generator, dtype=torch.float64, requires_grad=True)
+    uv = torch.rand(80, 2, generator=generator, dtype=torch.float64)
+    where = decoding.bilinear_corners(uv, 16)
+    wanted = nnf.grid_sample(maps[None], (uv * 2 - 1)[None, None], padding_mode="border", align_corners=False)[0, :, 0]
+    assert torch.allclose(decoding.read_features(maps, *where), wanted, atol=1e-12)
+    assert torch.allclose(decoding.read_features_reference(maps, *where), wanted, atol=1e-12)
+    assert torch.autograd.gradcheck(lambda m: decoding.read_features(m, *where), maps)
+
+
+@pytest.mark.parametrize("relu", [True, False])
+def test_fused_normalisation_equals_batch_norm_gradient_included(relu: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, weight, bias = (torch.randn(s, generator=generator, dtype=torch.float64, requires_grad=True) for s in ((3, 40), (3,), (3,)))
+    wanted = nnf.batch_norm(x.T, None, None, weight, bias, training=True).T
+    wanted = nnf.relu(wanted) if relu else wanted
+    assert torch.allclose(decoding.normalise(x, weight, bias, relu=relu)[0], wanted, atol=1e-10)
+    assert torch.allclose(decoding.normalise_reference(x, weight, bias, relu=relu)[0], wanted, atol=1e-10)
+    assert torch.autograd.gradcheck(lambda *a: decoding.normalise(*a, relu=relu)[0], (x, weight, bias))
+
+
+def test_normalising_with_settled_statistics_equals_normalising_the_batch() -> None:
+    torch.manual_seed(0)
+    norm, x = PointNorm(5, relu=True), 3 + 2 * torch.randn(5, 100)
+    norm.momentum = 1.0
+    trained = norm(x)
+    assert torch.allclose(norm.eval()(x), trained, atol=1e-5)
+
+
+# --------------------------------------------------------------------------------------------------- light and posing
+
+
+def test_harmonics_are_orthonormal_over_the_sphere_and_average_to_zero() -> None:
+    from model.uv.visibility import sphere_directions
+
+    basis = harmonics(torch.from_numpy(sphere_directions(20000)), 8)
+    assert torch.allclose(basis.T @ basis / len(basis), torch.eye(8, dtype=basis.dtype), atol=1e-3)
+    assert basis.mean(0).abs().max() < 1e-3
+
+
+def test_no_light_leaves_the_albedo() -> None:
+    normals = nnf.normalize(torch.randn(10, 3, generator=torch.Generator().manual_seed(0)), dim=-1)
+    assert torch.equal(shade(normals, torch.zeros(num_harmonics(0), 3)), torch.ones(10, 3))
+
+
+@pytest.fixture
+def posing_case() -> tuple[list[torch.Tensor], SkinnedSurface, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    num_points, num_joints = 300, 5
+    randn = lambda *s: torch.randn(*s, generator=generator)  # noqa: E731
+    transforms = torch.eye(4).repeat(num_joints, 1, 1)
+    transforms[:, :3] += 0.3 * randn(num_joints, 3, 4)
+    inputs = [randn(num_points, 3), torch.rand(num_points, 3, generator=generator), torch.rand(num_points, generator=generator)]
+    inputs += [0.2 * randn(8, 3), transforms]
+    joints = torch.randint(0, num_joints, (num_points, 4), generator=generator)
+    surface = SkinnedSurface(nnf.normalize(randn(num_points, 3), dim=-1), joints, torch.softmax(randn(num_points, 4), 1))
+    return inputs, surface, torch.tensor([0.0, 0.0, -3.0])
+
+
+def test_compiled_posing_equals_its_float64_twin_gradients_included(posing_case: tuple) -> None:
+    inputs, surface, viewer = posing_case
+    single = [t.clone().requires_grad_() for t in inputs]
+    double = [t.double().requires_grad_() for t in inputs]
+    surface64 = SkinnedSurface(surface.normals_rest.double(), surface.skin_joints, surface.skin_weights.double())
+    fast = pose_points(*single, surface, viewer=viewer, cull_margin=0.2)
+    plain = pose_points_reference(*double, surface64, viewer=viewer.double(), cull_margin=0.2)
+    weights = [torch.randn(t.shape, generator=torch.Generator().manual_seed(1)) for t in fast]
+    fast_grads = torch.autograd.grad(sum((t * w).sum() for t, w in zip(fast, weights, strict=True)), single)
+    plain_grads = torch.autograd.grad(sum((t * w.double()).sum() for t, w in zip(plain, weights, strict=True)), double)
+    for a, b in [*zip(fast, plain, strict=True), *zip(fast_grads, plain_grads, strict=True)]:
+        assert a.shape == b.shape and float((a - b).detach().abs().max() / b.detach().abs().max()) < 2e-6  # float32 against float64
+
+
+def test_points_that_face_away_are_left_out(posing_case: tuple) -> None:
+    inputs, surface, viewer = posing_case
+    inputs[4] = torch.eye(4).repeat(5, 1, 1)
+    means, _, _ = pose_points(*inputs, surface, viewer=viewer, cull_margin=0.0)
+    facing = (surface.normals_rest * (viewer - inputs[0])).sum(1) > 0
+    assert torch.allclose(means, inputs[0][facing], atol=1e-6)
+    assert len(pose_points(*inputs, surface, viewer=None, cull_margin=0.0)[0]) == len(inputs[0])
+
+
+def test_shade_follows_the_turned_normal(posing_case: tuple) -> None:
+    inputs, surface, _ = posing_case
+    half_turn = torch.diag(torch.tensor([-1.0, 1.0, -1.0, 1.0])).repeat(5, 1, 1)
+    light = torch.zeros(3, 3)
+    light[2] = 0.3  # along z
+    albedo = torch.full_like(inputs[1], 0.5)
+    lit = [
+        pose_points(inputs[0], albedo, inputs[2], light, t, surface, viewer=None, cull_margin=0.0)[1]
+        for t in (torch.eye(4).repeat(5, 1, 1), half_turn)
+    ]
+    assert torch.allclose(lit[0] + lit[1], torch.ones_like(albedo), atol=1e-5)
+    assert math.isclose(float((lit[0] - 0.5).abs().max()), 0.5 * 0.3 * 3**0.5, rel_tol=0.02)
