@@ -51,6 +51,9 @@ class Spreads:
         turn, shift: usual acceleration of joints and of the root, rad/s^2 and m/s^2.
         offset: of BlazePose's landmarks from the body's, m.
         outline: of the silhouette, share of the person's height.
+        shape: of each shape coefficient.
+        stature: of the body's height, m. One camera cannot see it, while every term that speaks of metres favours a small body
+            near the camera a little in each frame; so this is far less than a population's.
     """
 
     landmark: float
@@ -64,6 +67,8 @@ class Spreads:
     shift: float
     offset: float
     outline: float
+    shape: float
+    stature: float
 
 
 @dataclass(frozen=True)
@@ -166,12 +171,13 @@ class BodyFitProblem:
         model = NormalEquations.zero(F, D, 0 if self.only_motion else state.num_shared, state.transl.dtype)
         posed = pose_skeleton(body.skeleton, state.betas, state.root, state.transl, state.body_pose)
         landmarks = jacobian(body.skeleton, terms.with_offsets(body.landmarks, state.offsets), posed, state.betas)
+        turned = torch.einsum("lk,fkxy->flxy", body.landmarks.weights, posed.R)
         height = seen.height_px
         terms.add_reprojection(
-            model, seen, state, posed, landmarks, body.landmarks.weights,
+            model, seen, state, landmarks, turned,
             spread_px=s.landmark * height, radius_px=s.radius * height, share=self._share, only_motion=self.only_motion,
         )  # fmt: skip
-        terms.add_directions(model, seen, landmarks, self._mixtures, spread=s.direction, only_motion=self.only_motion)
+        terms.add_directions(model, seen, landmarks, turned, self._mixtures, spread=s.direction, only_motion=self.only_motion)
         terms.add_pose_prior(model, body.prior, state, strength=s.prior, limit_spread=s.limit)
         terms.add_upright(model, body.skeleton, posed, spread=s.upright)
         terms.add_balance(model, body.skeleton, self._support, posed, state.betas, spread=s.balance)
@@ -192,7 +198,12 @@ class BodyFitProblem:
     def _add_shared(self, model: NormalEquations, state: FitState) -> None:
         """Betas, offsets and focal length stay near their guesses."""
         S = state.betas.numel()
-        model.add_shared(state.betas, torch.ones_like(state.betas), 0)
+        model.add_shared(state.betas / self.spreads.shape, torch.full_like(state.betas, 1 / self.spreads.shape), 0)
+        rest, by_beta = self.body.surface.vertices[:, 1], self.body.surface.vertices_by_beta[:, 1]
+        taller = (by_beta[rest.argmax()] - by_beta[rest.argmin()]) / self.spreads.stature
+        model.H_shared[:S, :S] += taller[:, None] * taller
+        model.g_shared[:S] += taller * (taller @ state.betas)
+        model.shared_cost = model.shared_cost + 0.5 * (taller @ state.betas) ** 2
         inverse = (1 / offset_spreads(self.spreads.offset)).repeat_interleave(3)
         model.add_shared(state.offsets.flatten() * inverse, inverse, S)
         inverse = torch.full((1,), 1 / self.seen.focal_spread, dtype=state.betas.dtype)

@@ -44,9 +44,8 @@ def add_reprojection(
     model: NormalEquations,
     seen: Observations,
     state: FitState,
-    posed: Posed,
     landmarks: tuple[Tensor, Tensor, Tensor],
-    weights: Float[Tensor, "L J"],
+    turned: Float[Tensor, "F L 3 3"],
     *,
     spread_px: float,
     radius_px: float,
@@ -56,7 +55,7 @@ def add_reprojection(
     """Landmarks fall where they were detected.
 
     Args:
-        landmarks: their places and Jacobians, offsets included.
+        landmarks: their places and Jacobians, offsets included. turned: rotation of each one's offset, body to camera.
         spread_px: of a detection of full confidence.
         radius_px: of the robust kernel; a landmark further away pulls with less and less force.
         share: how much each landmark counts.
@@ -73,7 +72,6 @@ def add_reprojection(
     by_shared = None
     if not only_motion:
         F, L = x.shape[:2]
-        turned = torch.einsum("lk,fkxy->flxy", weights, posed.R)
         by_offset = torch.zeros(F, L, 2, L, 3, dtype=x.dtype)
         index = torch.arange(L)
         by_offset[:, index, :, index] = (by_point @ turned).transpose(0, 1)
@@ -86,6 +84,7 @@ def add_directions(
     model: NormalEquations,
     seen: Observations,
     landmarks: tuple[Tensor, Tensor, Tensor],
+    turned: Float[Tensor, "F L 3 3"],
     mixtures: Float[Tensor, "B L"],
     *,
     spread: float,
@@ -95,6 +94,7 @@ def add_directions(
     """Bones point where the world landmarks say, weakly: the depth side of a limb is theirs to tell, not its angle.
 
     Args:
+        landmarks, turned: as in add_reprojection.
         spread: of a direction, rad. radius: of the robust kernel, in spreads.
     """
     x, by_motion, by_beta = landmarks
@@ -109,10 +109,10 @@ def add_directions(
     by_own = across @ torch.einsum("bl,flxd->fbxd", mixtures, by_motion) / spread
     by_shared = None
     if not only_motion:
-        by_beta = across @ torch.einsum("bl,flxs->fbxs", mixtures, by_beta) / spread
-        by_shared = torch.zeros(*by_beta.shape[:3], model.g_shared.numel(), dtype=x.dtype)
-        by_shared[..., : by_beta.shape[-1]] = by_beta
-        by_shared = by_shared.flatten(1, 2)
+        by_beta = torch.einsum("bl,flxs->fbxs", mixtures, by_beta)
+        by_offset = torch.einsum("bl,flxy->fbxly", mixtures, turned).flatten(3)
+        none = torch.zeros(*by_beta.shape[:3], 1, dtype=x.dtype)  # of the focal length
+        by_shared = (across @ torch.cat([by_beta, by_offset, none], -1) / spread).flatten(1, 2)
     weight = (trust * kernel)[..., None].expand_as(residuals).flatten(1)
     model.add(residuals.flatten(1), by_own.flatten(1, 2), weight, (trust * rho).sum(-1), by_shared)
 
