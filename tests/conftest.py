@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -14,8 +14,8 @@ from model.camera import camera_from_focal
 from model.losses import LossWeights
 from model.networks import NetworkOptions
 from model.pose import track_pose
-from model.pose_refinement import PoseRates
-from model.training import Rates, TrainingFrames, TrainingOptions
+from model.pose_refinement import PoseCorrection, PoseRates
+from model.training import Rates, Training, TrainingFrames, TrainingOptions, run_training, settle_statistics
 from model.uv.atlas import BodySurface, UvAtlas, bake_atlas
 
 SIDES, RINGS, SIZE, NUM_FRAMES = 16, 13, 64, 8
@@ -108,3 +108,19 @@ def clip(atlas: UvAtlas, track: BodyTrack) -> Clip:
         images.append((seen.image.clamp(0, 1) * 255).byte().numpy())
         masks.append((seen.alpha * 255).byte().numpy())
     return Clip(track, TrainingFrames(torch.arange(NUM_FRAMES), np.stack(images), np.stack(masks)))
+
+
+@pytest.fixture(scope="session")
+def options() -> TrainingOptions:
+    return TRAINING
+
+
+@pytest.fixture(scope="session")
+def trained(atlas: UvAtlas, clip: Clip) -> Avatar:
+    """An avatar of the tiny clip, trained on its exact poses; do not change it."""
+    avatar = make_avatar(atlas)
+    still = replace(TRAINING, steps=80, rates=replace(RATES, poses=None))
+    training = Training(avatar, PoseCorrection(clip.track), clip.frames, still, lpips=None, backend="cpu", seed=0)
+    run_training(training, on_step=lambda _: None, stop_asked=lambda: False)
+    settle_statistics(avatar)
+    return avatar.requires_grad_(False)

@@ -1,0 +1,346 @@
+"""Claims about losses, training, pose refinement, checkpoints and the avatar's file."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from model import checkpoint as checkpoints
+from model.avatar import Avatar, PoseEncoderOptions, pose_distance
+from model.avatar_file import AvatarFileError, load_avatar, save_avatar, with_pose_encoder
+from model.body.track import BodyTrack
+from model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from model.losses import composite, roughness
+from model.metrics import psnr
+from model.pose import BodyPose, posed_joints, rest_to_posed, root_relative, track_pose
+from model.pose_refinement import PoseCorrection
+from model.refitting import refine_poses, rows_that_got_worse
+from model.training import NotFinite, Training, TrainingFrames, TrainingOptions, run_training, settle_statistics
+from model.unseen import diffuse, fill_unseen, point_visibility
+from model.uv.atlas import UvAtlas
+from model.uv.position_maps import bake_position_maps
+
+ENCODER = PoseEncoderOptions(base_width=4, depth=2, reach=0.3)
+
+
+def start(avatar: Avatar, clip, options: TrainingOptions, *, seed: int = 0) -> Training:
+    return Training(avatar, PoseCorrection(clip.track), clip.frames, options, lpips=None, backend="cpu", seed=seed)
+
+
+def finish(training: Training) -> bool:
+    return run_training(training, on_step=lambda _: None, stop_asked=lambda: False)
+
+
+def heldin_psnr(avatar: Avatar, clip) -> float:
+    values = []
+    for k, row in enumerate(clip.frames.rows.tolist()):
+        image, mask = clip.frames.picture(k)
+        with torch.no_grad():
+            seen = avatar.render(track_pose(clip.track, row), clip.track.camera, torch.ones(3), backend="cpu").image
+        values.append(psnr(seen, composite(image, mask, torch.ones(3))))
+    return float(np.mean(values))
+
+
+def shaken(track: BodyTrack, size: float) -> BodyTrack:
+    noise = torch.randn(track.body_pose.shape, generator=torch.Generator().manual_seed(3))
+    return dataclasses.replace(track, body_pose=track.body_pose + size * noise)
+
+
+# ---------------------------------------------------------------------------------------------------------- training
+
+
+def test_an_avatar_learns_its_clip(avatar: Avatar, clip, options: TrainingOptions) -> None:
+    settle_statistics(avatar)
+    before = heldin_psnr(avatar, clip)
+    training = start(avatar, clip, dataclasses.replace(options, steps=60))
+    assert finish(training)
+    settle_statistics(avatar)
+    assert heldin_psnr(avatar, clip) > max(before + 5, 20)
+    assert [entry["step"] for entry in training.history] == [10, 20, 30, 40, 50, 60]
+
+
+def test_training_is_the_same_every_time(atlas: UvAtlas, avatar: Avatar, clip, options: TrainingOptions) -> None:
+    import copy
+
+    twin = copy.deepcopy(avatar)
+    for each in (avatar, twin):
+        finish(start(each, clip, dataclasses.replace(options, steps=6)))
+    assert all(torch.equal(a, b) for a, b in zip(avatar.state_dict().values(), twin.state_dict().values(), strict=True))
+
+
+def test_going_on_from_a_checkpoint_equals_never_having_stopped(avatar: Avatar, clip, options: TrainingOptions, tmp_path: Path) -> None:
+    import copy
+
+    twin, fresh = copy.deepcopy(avatar), copy.deepcopy(avatar)
+    options = dataclasses.replace(options, steps=12)
+    whole = start(avatar, clip, options)
+    finish(whole)
+    first = start(twin, clip, options)
+    assert not run_training(first, on_step=lambda _: None, stop_asked=lambda: first.step_number == 5)
+    save_checkpoint(tmp_path, first.checkpoint("key"))
+    second = start(fresh, clip, options, seed=99)
+    second.resume(load_checkpoint(tmp_path))
+    finish(second)
+    for name, value in whole._tensors().items():
+        assert torch.equal(value, second._tensors()[name]), name
+    assert [e["loss"] for e in whole.history] == [e["loss"] for e in second.history]
+
+
+def test_training_ends_when_its_minutes_are_over(avatar: Avatar, clip, options: TrainingOptions) -> None:
+    training = start(avatar, clip, dataclasses.replace(options, steps=10**6, max_minutes=1e-3))
+    assert finish(training) and training.step_number < 1000
+
+
+def test_a_step_that_is_not_finite_is_taken_back(avatar: Avatar, clip, options: TrainingOptions) -> None:
+    training = start(avatar, clip, options)
+    sound = {name: t.clone() for name, t in training._tensors().items()}
+    with torch.no_grad():
+        avatar.texel_colors[0] = float("nan")
+    training.step()
+    assert training.step_number == 0 and training.rollbacks == 1
+    assert torch.equal(avatar.texel_colors, sound["avatar.texel_colors"])
+
+
+def test_a_fault_that_stays_ends_the_training(avatar: Avatar, clip, options: TrainingOptions) -> None:
+    training = start(avatar, clip, options)
+    training.snapshot["avatar.texel_colors"] = torch.full_like(avatar.texel_colors, float("nan"))
+    training._load_tensors(training.snapshot)
+    with pytest.raises(NotFinite, match="learning rates"):
+        finish(training)
+
+
+def test_milestones_count_thirds_of_the_steps(avatar: Avatar, clip, options: TrainingOptions) -> None:
+    training = start(avatar, clip, dataclasses.replace(options, schedule="milestones", steps=30))
+    factors = []
+    for training.step_number in (0, 9, 10, 19, 20, 29):
+        factors.append(round(training.rate_factor(), 6))
+    assert factors == [1, 1, 0.1, 0.1, 0.01, 0.01]
+
+
+def test_the_surface_is_smooth_where_all_offsets_agree(atlas: UvAtlas) -> None:
+    assert float(roughness(torch.full((atlas.num_points, 3), 0.3), atlas.neighbours)) < 1e-10
+    assert float(roughness(torch.randn(atlas.num_points, 3), atlas.neighbours)) > 0.5
+
+
+# -------------------------------------------------------------------------------------------------------------- poses
+
+
+def test_joint_transforms_are_the_body_models_own() -> None:
+    from model.body.body_model import load_body_model
+
+    body = load_body_model()
+    generator = torch.Generator().manual_seed(0)
+    pose = BodyPose(*(torch.randn(s, generator=generator, dtype=body.dtype) for s in ((2, 3), (2, body.num_joints - 1, 3), (2, 3))))
+    joints = body.rest(torch.zeros(body.num_betas, dtype=body.dtype))[1]
+    ours = rest_to_posed(joints, body.parents, pose)
+    theirs = body.joint_transforms(joints, pose.global_orient, pose.body_pose, pose.transl)
+    assert torch.allclose(ours, theirs, atol=2e-6 if body.dtype == torch.float32 else 1e-7)
+
+
+def test_the_rest_pose_moves_nothing(atlas: UvAtlas) -> None:
+    rest = root_relative(BodyPose(torch.ones(3), torch.zeros(2, 3), torch.ones(3)))
+    transforms = rest_to_posed(atlas.joints_rest, atlas.parents, rest)
+    assert torch.allclose(transforms, torch.eye(4).expand(3, 4, 4), atol=1e-6)
+    assert torch.allclose(posed_joints(atlas.joints_rest, transforms), atlas.joints_rest, atol=1e-6)
+
+
+def test_no_correction_leaves_the_track(track: BodyTrack, atlas: UvAtlas) -> None:
+    corrected = PoseCorrection(track).corrected()
+    for row in range(track.num_frames):
+        ours, theirs = (rest_to_posed(atlas.joints_rest, atlas.parents, track_pose(t, row)) for t in (corrected, track))
+        assert torch.allclose(ours, theirs, atol=1e-5)
+
+
+def test_frames_between_get_the_correction_of_their_neighbours(track: BodyTrack) -> None:
+    correction = PoseCorrection(track)
+    with torch.no_grad():
+        correction.joints[2], correction.joints[6] = 0.1, 0.5
+    correction.spread(torch.tensor([2, 6]))
+    assert torch.allclose(correction.joints[:, 0, 0], torch.tensor([0.1, 0.1, 0.1, 0.2, 0.3, 0.4, 0.5, 0.5]), atol=1e-6)
+
+
+def test_a_trusted_fit_holds_its_joints_more_firmly(track: BodyTrack, options: TrainingOptions) -> None:
+    pulls = []
+    for trust in (0.1, 1.0):
+        correction = PoseCorrection(dataclasses.replace(track, confidence=torch.full_like(track.confidence, trust)))
+        with torch.no_grad():
+            correction.joints.fill_(0.2)
+        weights = dataclasses.replace(options.losses, pose_smooth=0.0)
+        pulls.append(float(correction.penalty(torch.tensor([3]), torch.arange(track.num_frames), weights).detach()))
+    assert pulls[1] == pytest.approx(10 * pulls[0])
+
+
+def test_refining_a_disturbed_motion_brings_it_nearer_to_the_truth(trained: Avatar, clip, atlas: UvAtlas) -> None:
+    rough = shaken(clip.track, 0.1)
+    better = refine_poses(trained, rough, clip.frames, steps=25, backend="cpu")
+
+    def error(track: BodyTrack) -> float:
+        joints = [posed_joints(atlas.joints_rest, rest_to_posed(atlas.joints_rest, atlas.parents, track_pose(t))) for t in (track, clip.track)]
+        return float((joints[0] - joints[1]).norm(dim=-1).mean())
+
+    assert error(better) < 0.6 * error(rough)
+
+
+def test_rows_without_a_picture_stay_as_they_are(trained: Avatar, clip) -> None:
+    some = TrainingFrames(clip.frames.rows[2:4], clip.frames.images[2:4], clip.frames.masks[2:4])
+    rough = shaken(clip.track, 0.1)
+    better = refine_poses(trained, rough, some, steps=3, backend="cpu")
+    assert torch.equal(better.body_pose[5:], rough.body_pose[5:]) and not torch.equal(better.body_pose[2:4], rough.body_pose[2:4])
+
+
+def test_a_correction_that_scores_worse_is_noticed(trained: Avatar, clip) -> None:
+    correction = PoseCorrection(clip.track)
+    with torch.no_grad():
+        correction.joints[3] = 0.5
+    worse = rows_that_got_worse(trained, correction, clip.frames, backend="cpu")
+    assert worse[3]
+    correction.undo(worse)
+    assert correction.joints.abs().max() == 0
+
+
+# -------------------------------------------------------------------------------------------------------- unseen parts
+
+
+def test_colours_of_unseen_points_come_from_around_and_from_the_other_side() -> None:
+    line = np.arange(10)
+    neighbours = np.stack([np.maximum(line - 1, 0), np.minimum(line + 1, 9)], axis=1)
+    colors = np.zeros((10, 3))
+    colors[0], colors[9] = 0.0, 0.9
+    seen = np.zeros(10, bool)
+    seen[[0, 9]] = True
+    filled = diffuse(colors, seen, neighbours, line)
+    assert np.allclose(filled[:, 0], np.linspace(0, 0.9, 10), atol=2e-3)
+    mirrored = diffuse(colors, seen, np.tile(line[:, None], 2), np.full(10, 9))
+    assert np.allclose(mirrored[1:9], 0.9, atol=1e-3)
+
+
+def test_what_no_frame_shows_is_found_and_filled(trained: Avatar, clip) -> None:
+    import copy
+
+    avatar = copy.deepcopy(trained)
+    front = clip.frames.rows[:1]
+    weight = point_visibility(avatar, clip.track, front, clip.track.camera, backend="cpu")
+    facing = avatar.atlas_normals_rest[:, 2] < -0.5  # row 0 does not turn; the camera looks along +z
+    behind = avatar.atlas_normals_rest[:, 2] > 0.5
+    assert weight[facing].mean() > 0.1 and weight[behind].max() == 0
+    before = avatar.attributes().albedo
+    fill_unseen(avatar, weight > 0)
+    after = avatar.attributes().albedo
+    assert torch.equal(after[weight > 0], before[weight > 0]) and not torch.equal(after[behind], before[behind])
+
+
+# ------------------------------------------------------------------------------------------------------------ stage 2
+
+
+def test_stage_2_starts_with_the_picture_of_stage_1(trained: Avatar, clip) -> None:
+    dynamic = with_pose_encoder(trained, ENCODER).eval()
+    for row in (0, 3):
+        with torch.no_grad():
+            first, second = (a.attributes(track_pose(clip.track, row)) for a in (trained, dynamic))
+        assert all(torch.equal(x, y) for x, y in zip(vars(first).values(), vars(second).values(), strict=True))
+
+
+def test_stage_2_trains_the_encoder_alone_when_told_so(trained: Avatar, clip, options: TrainingOptions) -> None:
+    rates = dataclasses.replace(options.rates, networks=0.0, features=0.0, texel_colors=0.0, light=0.0, pose_encoder=2e-3, poses=None)
+    dynamic = with_pose_encoder(trained, ENCODER)
+    dynamic.known_poses = clip.track.body_pose.clone()
+    maps = bake_position_maps(trained.atlas, track_pose(clip.track))
+    frames = dataclasses.replace(clip.frames, position_maps=maps)
+    training = Training(
+        dynamic, PoseCorrection(clip.track), frames, dataclasses.replace(options, steps=20, rates=rates), lpips=None, backend="cpu", seed=0
+    )
+    finish(training)
+    dynamic.eval()
+    for name, value in trained.state_dict().items():
+        assert name == "known_poses" or torch.equal(value, dynamic.state_dict()[name]), name
+    far = BodyPose(torch.zeros(3), torch.full((2, 3), 1.2), torch.tensor([0.0, 0.0, 3.0]))
+    near = track_pose(clip.track, 2)
+    with torch.no_grad():
+        assert not torch.equal(dynamic.attributes(near).albedo, trained.attributes(near).albedo)
+        assert torch.equal(dynamic.attributes(far).albedo, trained.attributes(far).albedo)
+    assert heldin_psnr(dynamic, clip) >= heldin_psnr(trained, clip) - 0.1
+
+
+def test_pose_features_fade_with_the_distance_to_known_poses(trained: Avatar, clip) -> None:
+    dynamic = with_pose_encoder(trained, ENCODER)
+    dynamic.known_poses = torch.zeros(1, 2, 3)
+    levels = []
+    for angle in (0.0, 0.2, 0.6, 1.0):
+        pose = BodyPose(torch.zeros(3), torch.tensor([[angle, 0.0, 0.0], [angle, 0.0, 0.0]]), torch.zeros(3))
+        assert float(pose_distance(pose.body_pose, dynamic.known_poses)) == pytest.approx(angle, abs=1e-3)
+        levels.append(float(dynamic.familiarity(pose)))
+    assert levels == pytest.approx([1.0, 1.0, 0.5, 0.0], abs=5e-3)
+
+
+# -------------------------------------------------------------------------------------------------------------- files
+
+
+def test_an_avatar_survives_its_file(trained: Avatar, clip, tmp_path: Path) -> None:
+    for avatar in (trained, with_pose_encoder(trained, ENCODER).eval()):
+        save_avatar(tmp_path / "avatar.safetensors", avatar)
+        again = load_avatar(tmp_path / "avatar.safetensors")
+        assert again.options == avatar.options and again.body == "tube"
+        pictures = [
+            a.render(track_pose(clip.track, 1), clip.track.camera, torch.ones(3), backend="cpu").image.detach() for a in (avatar, again)
+        ]
+        assert torch.equal(*pictures)
+
+
+def test_a_file_that_is_no_avatar_is_refused(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    (tmp_path / "text.safetensors").write_text("hello")
+    save_file({"x": torch.zeros(2)}, str(tmp_path / "other.safetensors"))
+    for name in ("text.safetensors", "other.safetensors"):
+        with pytest.raises(AvatarFileError, match="expected"):
+            load_avatar(tmp_path / name)
+
+
+def test_a_baked_avatar_is_the_avatar(trained: Avatar, clip) -> None:
+    baked, attributes = trained.bake(), trained.attributes()
+    assert torch.equal(baked.means_rest, trained.atlas_points_rest + attributes.offsets)
+    assert torch.equal(baked.albedo, attributes.albedo) and torch.equal(baked.light, trained.light)
+
+
+def checkpoint_at(step: int) -> Checkpoint:
+    return Checkpoint({"x": torch.full((3,), float(step))}, {"step": step, "fingerprint": "f"})
+
+
+def test_the_two_newest_checkpoints_are_kept(tmp_path: Path) -> None:
+    for step in (10, 20, 30):
+        save_checkpoint(tmp_path, checkpoint_at(step))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["step_00000020", "step_00000030"]
+    assert load_checkpoint(tmp_path).record["step"] == 30
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "remove", "swap"])
+@pytest.mark.parametrize("name", ["state.safetensors", "record.json", "manifest.json"])
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path: Path, name: str, damage: str) -> None:
+    for step in (10, 20):
+        save_checkpoint(tmp_path, checkpoint_at(step))
+    path = tmp_path / "step_00000020" / name
+    blob = bytearray(path.read_bytes())
+    if damage == "flip":
+        blob[len(blob) // 2] ^= 1
+        path.write_bytes(blob)
+    elif damage == "truncate":
+        path.write_bytes(blob[: len(blob) // 2])
+    elif damage == "remove":
+        path.unlink()
+    else:
+        path.write_bytes((tmp_path / "step_00000010" / name).read_bytes())
+    assert load_checkpoint(tmp_path).record["step"] == 10
+
+
+def test_a_write_that_fails_leaves_the_checkpoints_that_were(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_checkpoint(tmp_path, checkpoint_at(10))
+    monkeypatch.setattr(checkpoints.os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(OSError, match="No space"):
+        save_checkpoint(tmp_path, checkpoint_at(20))
+    assert [p.name for p in tmp_path.iterdir()] == ["step_00000010"]
+    assert json.loads((tmp_path / "step_00000010" / "record.json").read_text())["step"] == 10
