@@ -101,6 +101,8 @@ class FitSmplSettings(Section):
     shift: PositiveFloat
     offset: PositiveFloat
     outline: PositiveFloat
+    shape: PositiveFloat
+    stature: PositiveFloat
     focal_spread: PositiveFloat
 
 
