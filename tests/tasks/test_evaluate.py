@@ -26,6 +26,7 @@ from tasks.artifacts import (
 from tasks.evaluate import collect_metrics, record_run, write_results
 from tasks.measurement import SETS, STAGES, Inputs, Measured, measure
 from tasks.pictures import SheetColumn, contact_sheet, cut_square, error_map, person_square, spread_evenly
+from tasks.provenance import data_hash
 from tasks.report_content import curves_of
 from tasks.scoring import PSNR_CAP, SCORES, Viewer, mean_scores, pose_at, track_joints
 from tasks.settings import Settings, load_settings
@@ -268,6 +269,17 @@ def test_a_set_without_pictures_has_no_figures_and_a_missing_figure_does_not_cou
     rows = [{"psnr": 20.0, "psnr_mask": None, "ssim": 0.5, "lpips": None, "mask_iou": 1.0}] * 2
     rows[1] = rows[1] | {"psnr": 30.0, "psnr_mask": 10.0}
     assert mean_scores(rows) == {"psnr": 25.0, "psnr_mask": 10.0, "ssim": 0.5, "lpips": None, "mask_iou": 1.0}
+
+
+def test_the_data_hash_follows_names_and_bytes_but_not_the_place(tmp_path: Path) -> None:
+    hashes = {}
+    for name, content in (("one", b"a"), ("copy", b"a"), ("other", b"b")):
+        (tmp_path / name / "frames").mkdir(parents=True)
+        (tmp_path / name / "frames" / "000000.png").write_bytes(content)
+        hashes[name] = data_hash(tmp_path / name / "frames")
+    assert hashes["one"] == hashes["copy"] != hashes["other"]
+    (tmp_path / "copy/frames/000000.png").rename(tmp_path / "copy/frames/000001.png")
+    assert data_hash(tmp_path / "copy" / "frames") != hashes["one"]
 
 
 def test_curves_leave_out_what_is_no_number() -> None:
