@@ -1,0 +1,187 @@
+"""How good an avatar is after so many minutes, and what each ingredient is worth: one row a change, same seed, same split.
+
+Every row trains stage 1 on the prepared subject (frames/, masks/, fit/ must be there) and is scored on held-out frames and,
+where the truth is known, on the truth's other cameras and its second motion, after one similarity transform for the clip.
+
+    python -m benchmarks.quality --minutes 3                          all rows, fitted poses
+    python -m benchmarks.quality --exact --rows base no_light         true rotations, two rows
+    python -m benchmarks.quality --out benchmarks/reports/quality.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import dataclasses
+import json
+import os
+import platform
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from ruamel.yaml import YAML
+
+from model.avatar import Avatar, AvatarOptions
+from model.body.body_model import BodyModel, load_body_model
+from model.body.track import BodyTrack
+from model.metrics import Similarity
+from model.networks import NetworkOptions
+from model.pose import track_pose, with_pose
+from model.pose_refinement import PoseCorrection
+from model.refitting import refine_poses, rows_that_got_worse
+from model.training import Training, TrainingOptions, run_training, settle_statistics
+from model.unseen import SEEN_PIXELS, fill_unseen, point_visibility
+from tasks.artifacts import (
+    ClipInfo, SubjectPaths, Truth, read_clip, read_segmentation, read_track, read_truth, split_frames, subject_paths, write_json,
+)  # fmt: skip
+from tasks.bake_uv_maps import bake
+from tasks.options import options_from
+from tasks.pictures import on_white
+from tasks.provenance import code_commit
+from tasks.scoring import (
+    Viewer, align_to_truth, camera_in_our_world, common_joints, joint_errors_mm, mean_scores, motion_in_our_world, pose_at,
+    score_picture, track_joints,
+)  # fmt: skip
+from tasks.settings import PARAMS_FILE, Settings, check_settings
+from tasks.training_run import load_training_frames
+
+ROWS: dict[str, dict[str, object]] = {  # what differs from the preset, by its path in params.yaml
+    "base": {},
+    "no_light": {"train_stage1.light_degree": 0},
+    "light_degree_1": {"train_stage1.light_degree": 1},
+    "plain_layout": {"bake_uv_maps.density": None},
+    "no_texel_residual": {"train_stage1.network.texel_residual": False},
+    "white_background_no_alpha": {"train_stage1.training.background": "white", "train_stage1.training.losses.alpha": 0.0},
+    "no_scale_floor": {"train_stage1.network.scale_floor": 0.0},
+    "no_offset_smoothing": {"train_stage1.training.losses.offset_smooth": 0.0},
+    "no_ssim": {"train_stage1.training.losses.ssim": 0.0},
+    "no_culling": {"train_stage1.cull_margin": None},
+    "poses_as_fitted": {"train_stage1.training.rates.poses": None},
+    "published_schedule": {"train_stage1.training.schedule": "milestones"},
+    "uv_192": {"bake_uv_maps.resolution": 192},
+    "uv_320": {"bake_uv_maps.resolution": 320},
+}
+
+
+def main() -> None:
+    arguments = read_arguments()
+    values = YAML(typ="safe", pure=True).load(PARAMS_FILE.read_text(encoding="utf-8"))
+    report = {"machine": f"{platform.machine()}, {os.cpu_count()} cores", "commit": code_commit(), "minutes": arguments.minutes, "exact": arguments.exact}
+    report["rows"] = {}
+    for name in arguments.rows:
+        settings = changed(values, ROWS[name], arguments)
+        report["rows"][name] = measure(settings, exact=arguments.exact)
+        print(name, json.dumps(report["rows"][name]), flush=True)
+    if arguments.out:
+        write_json(arguments.out, report)
+
+
+def read_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=None, help="training time; default: the preset's")
+    parser.add_argument("--steps", type=int, default=None, help="training steps; default: the preset's")
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
+    parser.add_argument("--exact", action="store_true", help="start from the truth's rotations and places, and keep them")
+    parser.add_argument("--out", type=Path, default=None)
+    return parser.parse_args()
+
+
+def changed(values: dict, changes: dict[str, object], arguments: argparse.Namespace) -> Settings:
+    """The settings with some values of the chosen preset replaced."""
+    values = copy.deepcopy(values)
+    overrides = dict(changes)
+    for name, value in (("max_minutes", arguments.minutes), ("steps", arguments.steps)):
+        if value is not None:
+            overrides[f"train_stage1.training.{name}"] = value
+    if arguments.exact:
+        overrides["train_stage1.training.rates.poses"] = None
+    for path, value in overrides.items():
+        *sections, key = path.split(".")
+        section = values["presets"][values["preset"]]
+        for part in sections:
+            section = section[part]
+        section[key] = value
+    return check_settings(values, name="the row's settings")
+
+
+def measure(settings: Settings, *, exact: bool) -> dict[str, object]:
+    """Train one row and score it."""
+    paths, backend = subject_paths(settings.subject.name), settings.render.backend
+    clip, truth = read_clip(paths), read_truth(Path(settings.subject.truth))
+    split = split_frames(clip, read_segmentation(paths), heldout_every=settings.split.heldout_every)
+    body = load_body_model(settings.body.model, uv_path=settings.body.uv)
+    track = read_track(paths.fit / "track.npz", made_by="fit_smpl")
+    if exact:
+        track = exact_track(track, clip, truth, body)
+
+    section = settings.chosen.train_stage1
+    torch.manual_seed(settings.seed)
+    atlas = bake(body, track.betas, settings.chosen.bake_uv_maps)
+    look = AvatarOptions(options_from(section.network, NetworkOptions), section.light_degree, None, section.cull_margin)
+    avatar, correction = Avatar(atlas, look, body=track.body, betas=track.betas), PoseCorrection(track)
+    frames = load_training_frames(paths, track, split.train)
+    options = options_from(section.training, TrainingOptions)
+    training = Training(avatar, correction, frames, options, lpips=None, backend=backend, seed=settings.seed)
+    start, processor = time.perf_counter(), time.process_time()
+    run_training(training, on_step=lambda _: None, stop_asked=lambda: False)
+    seconds = {"wall": round(time.perf_counter() - start, 1), "processor": round(time.process_time() - processor, 1)}
+    settle_statistics(avatar)
+    if options.rates.poses is not None:
+        correction.undo(rows_that_got_worse(avatar, correction, frames, backend=backend))
+        correction.spread(frames.rows)
+    refined = correction.corrected()
+    fill_unseen(avatar, point_visibility(avatar, refined, frames.rows, refined.camera, backend=backend) > SEEN_PIXELS)
+    avatar.requires_grad_(False)
+    scores = score(paths, settings, avatar, track, refined, split.heldout, clip, truth, body)
+    return {"steps": training.step_number, "seconds": seconds, "points": atlas.num_points, **scores}
+
+
+def exact_track(track: BodyTrack, clip: ClipInfo, truth: Truth | None, body: BodyModel) -> BodyTrack:
+    """The true motion on the fitted body, seen by the clip's true camera."""
+    if truth is None:
+        raise SystemExit("--exact needs a subject whose truth is known")
+    world = dataclasses.replace(track, w2c=torch.from_numpy(truth.clip_w2c).float())
+    same = Similarity(1.0, torch.eye(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64))
+    motion = motion_in_our_world(truth.clip, same, world, body)
+    return with_pose(world, motion[torch.tensor(clip.source_frames)])
+
+
+def score(
+    paths: SubjectPaths, settings: Settings, avatar: Avatar, fitted: BodyTrack, refined: BodyTrack, heldout: list[int], clip: ClipInfo,
+    truth: Truth | None, body: BodyModel,
+) -> dict[str, object]:  # fmt: skip
+    """Held-out frames with stored and refitted poses; with truth also other cameras, second motion and joints."""
+    viewer = Viewer(avatar, backend=settings.render.backend)
+    frames = load_training_frames(paths, refined, heldout)
+    refitted = refine_poses(avatar, refined, frames, steps=settings.evaluate.refit_steps, backend=settings.render.backend)
+
+    def on_heldout(track: BodyTrack) -> dict[str, float | None]:
+        rows = enumerate(frames.rows.tolist())
+        pictures = ((viewer.see(track_pose(track, row), track.camera), frames.images[k], frames.masks[k]) for k, row in rows)
+        return mean_scores(score_picture(seen, on_white(i, m), m.astype(np.float32) / 255, None) for seen, i, m in pictures)
+
+    scores: dict[str, object] = {"heldout": on_heldout(refined), "heldout_refitted": on_heldout(refitted)}
+    if truth is None:
+        return scores
+    ours, theirs = common_joints(track_joints(refined, body), truth.clip.joints[clip.source_frames])
+    to_truth = align_to_truth(ours, theirs)
+    second = motion_in_our_world(truth.second, to_truth, refined, body)
+    times = np.array(clip.source_frames, dtype=float)
+    poses = {"novel_views": lambda row: pose_at(refined, times, row), "novel_poses": lambda row: second[row]}
+    for name, pose_of in poses.items():
+        records = []
+        for view in truth.views(name):
+            share = view.image_rgba[..., 3].astype(np.float32) / 255
+            seen = viewer.see(pose_of(view.row), camera_in_our_world(view, to_truth))
+            records.append(score_picture(seen, on_white(view.image_rgba[..., :3], view.image_rgba[..., 3]), share, None))
+        scores[name] = mean_scores(records)
+    for name, each in (("fitted", fitted), ("refined", refined)):
+        joints, true_joints = common_joints(track_joints(each, body), truth.clip.joints[clip.source_frames])
+        scores[f"joints_{name}_mm"] = [round(v, 2) for v in joint_errors_mm(joints, each.w2c.numpy(), true_joints, truth.clip_w2c)]
+    return scores
+
+
+if __name__ == "__main__":
+    main()
