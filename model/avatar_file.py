@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from model.avatar import Avatar, AvatarOptions, PoseEncoderOptions
 from model.networks import NetworkOptions
@@ -28,7 +28,7 @@ def save_avatar(path: Path, avatar: Avatar) -> None:
     """Write a trained avatar, of either stage."""
     record = {"format": FORMAT, "version": VERSION, "body": avatar.body, "options": dataclasses.asdict(avatar.options)}
     tensors = {name: t.detach().cpu().contiguous().clone() for name, t in avatar.state_dict().items()}
-    save_file(tensors, str(path), metadata={"avatar": json.dumps(record)})
+    path.write_bytes(save(tensors, metadata={"avatar": json.dumps(record)}))
 
 
 def load_avatar(path: Path) -> Avatar:
