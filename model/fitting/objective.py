@@ -5,7 +5,7 @@ Axes: F frames, L = 33 landmarks, J joints, D motion parameters of a frame. Spre
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -154,12 +154,6 @@ class BodyFitProblem:
         self.body, self.seen, self.spreads = body, seen, spreads
         self.smooth, self.only_motion, self.pulls = smooth, only_motion, pulls
         self._share, self._mixtures, self._support = landmark_shares(), bone_mixtures(), body.support
-
-    def relaxed(self, **changes: float) -> BodyFitProblem:
-        """The same problem with other spreads."""
-        return BodyFitProblem(
-            self.body, self.seen, replace(self.spreads, **changes), smooth=self.smooth, only_motion=self.only_motion, pulls=self.pulls
-        )
 
     def step(self, state: FitState, own: Float[Tensor, "F D"], shared: Float[Tensor, "Q"]) -> FitState:
         return state.moved(own, torch.zeros(state.num_shared, dtype=own.dtype) if self.only_motion else shared)
