@@ -32,7 +32,7 @@ from model.pose import track_pose, with_pose
 from model.pose_refinement import PoseCorrection
 from model.refitting import refine_poses, rows_that_got_worse
 from model.training import Training, TrainingOptions, run_training, settle_statistics
-from model.unseen import SEEN_PIXELS, fill_unseen, point_visibility
+from model.unseen import SEEN_SHARE, fill_unseen, point_visibility
 from tasks.artifacts import (
     ClipInfo, SubjectPaths, Truth, read_clip, read_segmentation, read_track, read_truth, split_frames, subject_paths, write_json,
 )  # fmt: skip
@@ -132,7 +132,7 @@ def measure(settings: Settings, *, exact: bool) -> dict[str, object]:
         correction.undo(rows_that_got_worse(avatar, correction, frames, backend=backend))
         correction.spread(frames.rows)
     refined = correction.corrected()
-    fill_unseen(avatar, point_visibility(avatar, refined, frames.rows, refined.camera, backend=backend) > SEEN_PIXELS)
+    fill_unseen(avatar, point_visibility(avatar, refined, frames.rows, refined.camera, backend=backend) > SEEN_SHARE)
     avatar.requires_grad_(False)
     scores = score(paths, settings, avatar, track, refined, split.heldout, clip, truth, body)
     return {"steps": training.step_number, "seconds": seconds, "points": atlas.num_points, **scores}

@@ -10,28 +10,33 @@ import torch
 from jaxtyping import Bool, Float, Int
 from scipy.sparse import coo_matrix, diags
 from scipy.sparse.linalg import cg
+from scipy.spatial import cKDTree
 from torch import Tensor
 
-from model.avatar import Avatar
-from model.camera import Camera
-from model.pose import track_pose
+from model.avatar import Attributes, Avatar
 from model.body.track import BodyTrack
+from model.camera import Camera
+from model.pose import posed_joints, track_pose
 
-SEEN_PIXELS = 0.15  # a point counts as seen once it is worth this much of one pixel in some frame
-MIRROR_WEIGHT = 0.05  # pull towards the colour of the mirrored point, relative to one neighbour's
+SEEN_SHARE = 0.35  # a point counts as seen once some frame shows this much of the area it stands for; a grazing look is noise
+STAND_IN_WEIGHT = 0.5  # pull towards the colour of the point that stands in, relative to one neighbour's
+HEAD = 15  # SMPL's joint, in every body of its family: the back of a head is no face
 
 
 def point_visibility(avatar: Avatar, track: BodyTrack, rows: Int[Tensor, "F"], camera: Camera, *, backend: str) -> Float[Tensor, "N"]:
-    """The largest sum of blending weights, in pixels, that each point has in any of the frames."""
+    """The largest share of its own area, seen from the front, that each point has in any of the frames."""
     with torch.no_grad():
         attributes = avatar.attributes()
     best = torch.zeros(avatar.atlas.num_points)
     for row in rows.tolist():
         albedo = attributes.albedo.clone().requires_grad_(True)
-        lit = type(attributes)(attributes.offsets, albedo, attributes.scales)
-        rendered = avatar.render(track_pose(track, row), camera, torch.zeros(3), backend=backend, attributes=lit)
+        lit = Attributes(attributes.offsets, albedo, attributes.scales)
+        pose = track_pose(track, row)
+        rendered = avatar.render(pose, camera, torch.zeros(3), backend=backend, attributes=lit)
         (weight,) = torch.autograd.grad(rendered.image.sum(), albedo)
-        best = torch.maximum(best, weight.mean(1))
+        depth = camera.to_camera(posed_joints(avatar.atlas_joints_rest, avatar.joint_transforms(pose)))[:, 2].mean()
+        pixels = (avatar.atlas_spacing * camera.K[0, 0] / depth).square()
+        best = torch.maximum(best, weight.mean(1) / pixels)
     return best
 
 
@@ -39,21 +44,32 @@ def fill_unseen(avatar: Avatar, seen: Bool[Tensor, "N"]) -> None:
     """Give points that were never seen the colour that their surroundings and their mirror image suggest.
 
     The colours of unseen points solve a Laplace equation on the surface graph, held at the seen ones, with a slight pull
-    towards the seen point on the other side of the body. Needs the free colour of each point; does nothing without it.
+    towards the seen point that stands in: the one across the body from left to right, else (clothes go around) the one
+    from front to back, but not on the head. Needs the free colour of each point; does nothing without it.
     """
     avatar.seen.copy_(seen.float())
     if not avatar.options.network.texel_residual or seen.all() or not seen.any():
         return
     with torch.no_grad():
         albedo = avatar.attributes().albedo
-        filled = torch.from_numpy(diffuse(albedo.numpy(), seen.numpy(), avatar.atlas_neighbours.numpy(), avatar.atlas_mirror.numpy()))
+        filled = torch.from_numpy(diffuse(albedo.numpy(), seen.numpy(), avatar.atlas_neighbours.numpy(), stand_ins(avatar, seen)))
         clip = lambda c: c.clamp(0.004, 0.996)  # noqa: E731  (logits must stay finite)
         change = torch.logit(clip(filled)) - torch.logit(clip(albedo))
         avatar.texel_colors[~seen] += change[~seen]
 
 
+def stand_ins(avatar: Avatar, seen: Bool[Tensor, "N"]) -> Int[np.ndarray, "N"]:
+    """Which point's colour an unseen one would rather have; itself where there is none."""
+    points, normals = avatar.atlas_points_rest.numpy(), avatar.atlas_normals_rest.numpy()
+    shown, mirror = seen.numpy(), avatar.atlas_mirror.numpy()
+    across = np.column_stack([points * [1, 1, -1], 0.1 * normals * [1, 1, -1]])  # normals keep thin parts apart; 0.1 m a unit
+    opposite = cKDTree(np.column_stack([points, 0.1 * normals])).query(across)[1]
+    on_head = avatar.atlas_skin_joints[:, 0].numpy() == HEAD
+    return np.where(shown[mirror], mirror, np.where(on_head, np.arange(len(points)), opposite))
+
+
 def diffuse(
-    colors: Float[np.ndarray, "N 3"], seen: Bool[np.ndarray, "N"], neighbours: Int[np.ndarray, "N L"], mirror: Int[np.ndarray, "N"]
+    colors: Float[np.ndarray, "N 3"], seen: Bool[np.ndarray, "N"], neighbours: Int[np.ndarray, "N L"], stand_in: Int[np.ndarray, "N"]
 ) -> Float[np.ndarray, "N 3"]:
     """Colours of all points, those of unseen ones interpolated. A region without any seen point around takes the mean."""
     count = len(colors)
@@ -61,7 +77,7 @@ def diffuse(
     links = coo_matrix((np.ones(rows.size), (rows, neighbours.ravel())), shape=(count, count)).tocsr()
     links = links + links.T
     hidden = np.flatnonzero(~seen)
-    anchored = MIRROR_WEIGHT * seen[mirror[hidden]]
+    anchored = STAND_IN_WEIGHT * seen[stand_in[hidden]]
     around = links[hidden]
     degree = np.asarray(around.sum(1)).ravel() + anchored + 1e-6
     system = diags(degree) - around[:, hidden]
@@ -69,6 +85,6 @@ def diffuse(
     result = colors.copy()
     for channel in range(colors.shape[1]):
         known = around[:, np.flatnonzero(seen)] @ colors[seen, channel]
-        right = known + anchored * colors[mirror[hidden], channel] + 1e-6 * mean[channel]
+        right = known + anchored * colors[stand_in[hidden], channel] + 1e-6 * mean[channel]
         result[hidden, channel] = cg(system, right, x0=np.full(len(hidden), mean[channel]), rtol=1e-4, maxiter=500)[0]
     return np.clip(result, 0, 1).astype(colors.dtype)

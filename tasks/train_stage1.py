@@ -18,7 +18,7 @@ from model.networks import NetworkOptions
 from model.pose_refinement import PoseCorrection
 from model.refitting import rows_that_got_worse
 from model.training import Training, TrainingFrames, TrainingOptions, settle_statistics
-from model.unseen import SEEN_PIXELS, fill_unseen, point_visibility
+from model.unseen import SEEN_SHARE, fill_unseen, point_visibility
 from model.uv.atlas import UvAtlas
 from tasks.artifacts import (
     SubjectPaths,
@@ -88,7 +88,7 @@ def train(paths: SubjectPaths, track: BodyTrack, atlas: UvAtlas, frames: Trainin
     correction.spread(frames.rows)
     refined = correction.corrected()
     avatar.known_poses = refined.body_pose[frames.rows].clone()
-    seen = point_visibility(avatar, refined, frames.rows, refined.camera, backend=backend) > SEEN_PIXELS
+    seen = point_visibility(avatar, refined, frames.rows, refined.camera, backend=backend) > SEEN_SHARE
     fill_unseen(avatar, seen)
     print(f"stage 1: {training.step_number} steps; {int(worse.sum())} of {len(frames.rows)} frames keep their fitted pose; {int((~seen).sum())} of {len(seen)} points were never seen")
     return Trained(avatar, refined, training.history)
