@@ -121,7 +121,7 @@ def _choices(inputs: Inputs, metrics: Mapping, settings: Settings) -> list[tuple
     choices = [
         ("video", inputs.clip.source),
         ("frames", counts),
-        ("focal length", f"{inputs.clip.focal_px:.0f} px, " + ("known" if inputs.clip.focal_known else "guessed from the picture's size")),
+        ("focal length", f"{float(inputs.fitted.K[0, 0]):.0f} px, " + ("known" if inputs.clip.focal_known else f"fitted; the guess was {inputs.clip.focal_px:.0f} px")),
         ("segmenter", f"{inputs.segmentation.method} ({inputs.segmentation.model})"),
         ("body", inputs.refined.body),
         ("fit", f"mean confidence {np.mean(confidence):.2f}, lowest {np.min(confidence):.2f}"),
