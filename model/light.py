@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 MIN_SHADE = 0.05  # the darkest a surface gets; keeps albedo and shade apart where there is no light
+TINT_FACTOR = 10.0  # how much less a tint is believed than a shade
 
 
 def harmonics(normals: Float[Tensor, "*N 3"], count: int) -> Float[Tensor, "*N B"]:
@@ -32,6 +33,16 @@ def shade(normals_world: Float[Tensor, "N 3"], light: Float[Tensor, "B 3"]) -> F
     a factor for ever.
     """
     return (1 + harmonics(normals_world, light.shape[0]) @ light).clamp_min(MIN_SHADE)
+
+
+def unevenness(light: Float[Tensor, "B 3"]) -> Float[Tensor, ""]:
+    """Mean square of shade - 1 over all directions and channels, its tint counted TINT_FACTOR times. Differentiable.
+
+    A still camera sees only surfaces that face it, so half of all directions are decided by this term alone: without it
+    they are whatever the harmonics do beyond the half that was fitted, and a person seen from behind turns green.
+    """
+    tint = light - light.mean(1, keepdim=True)
+    return (light.square().sum() + TINT_FACTOR * tint.square().sum()) / 3
 
 
 def num_harmonics(degree: int) -> int:

@@ -29,7 +29,7 @@ class LossWeights:
         color_smooth: mean squared difference of a point's free colour (logits) from those around it.
         feature: mean squared entry of the feature tensor.
         scale: mean scale, m.
-        light: mean squared coefficient of the light.
+        light: mean squared departure of the shade from 1, over all directions (model/light.py).
         pose_feature: mean squared pose feature (stage 2).
         pose_prior: mean squared joint correction, rad^2, times the fit's confidence.
         pose_smooth: mean squared difference of a frame's correction from those before and after, rad^2 (and 10 cm units

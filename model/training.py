@@ -23,6 +23,7 @@ from model.avatar import Attributes, Avatar
 from model.camera import Camera
 from model.checkpoint import Checkpoint
 from model.losses import LossWeights, composite, picture_loss, random_background, roughness, surface_loss
+from model.light import unevenness
 from model.lpips import Lpips
 from model.networks import PointNorm
 from model.pose_refinement import PoseCorrection, PoseRates, RowAdam
@@ -212,7 +213,7 @@ class Training:
             if avatar.texel_colors.numel() and weights.color_smooth:
                 loss = loss + weights.color_smooth * roughness(avatar.texel_colors, avatar.atlas_neighbours)
             if avatar.options.light_degree:
-                loss = loss + weights.light * avatar.light.square().mean()
+                loss = loss + weights.light * unevenness(avatar.light)
         else:
             person = avatar.features().detach()
             loss = loss + weights.pose_feature * torch.stack([m - person for m in feature_maps]).square().mean()

@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional as nnf
 
 from model import decoding
-from model.light import harmonics, num_harmonics, shade
+from model.light import harmonics, num_harmonics, shade, unevenness
 from model.networks import Decoder, FeatureTensor, NetworkOptions, PointNorm, PoseEncoder
 from model.posing import SkinnedSurface, pose_points, pose_points_reference
 from tasks.options import options_from
@@ -174,3 +174,13 @@ def test_shade_follows_the_turned_normal(posing_case: tuple) -> None:
     ]
     assert torch.allclose(lit[0] + lit[1], torch.ones_like(albedo), atol=1e-5)
     assert math.isclose(float((lit[0] - 0.5).abs().max()), 0.5 * 0.3 * 3**0.5, rel_tol=0.02)
+
+
+def test_unevenness_is_the_mean_squared_departure_from_one_and_tints_count_more() -> None:
+    from model.uv.visibility import sphere_directions
+
+    grey = (0.1 * torch.randn(8, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)).expand(8, 3)
+    directions = torch.from_numpy(sphere_directions(20000))
+    assert float(unevenness(grey)) == pytest.approx(float((shade(directions, grey) - 1).square().mean()), rel=1e-2)
+    tinted = grey * torch.tensor([1.0, -1.0, 0.0], dtype=torch.float64)
+    assert float(unevenness(tinted)) > 5 * float(unevenness(grey))
