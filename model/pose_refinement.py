@@ -23,12 +23,20 @@ REFERENCE_FPS = 25.0  # the frame rate that the weight of smoothness speaks of
 
 @dataclass(frozen=True)
 class PoseRates:
-    """Learning rates: rad for joints and root, m for the shift across the picture and along depth."""
+    """How fast poses move in training.
+
+    Attributes:
+        joints, root: learning rates, rad.
+        shift, depth: learning rates across the picture and along depth, m.
+        spans: distances in rows of the knots through which neighbouring rows share corrections; one that is longer than
+            the clip shares them among all rows. Empty: each row on its own.
+    """
 
     joints: float
     root: float
     shift: float
     depth: float
+    spans: list[int]
 
 
 class PoseCorrection(nn.Module):
@@ -99,9 +107,12 @@ class PoseCorrection(nn.Module):
 
 
 class RowAdam:
-    """Adam (Kingma and Ba 2015) that moves only the rows of a step, each with its own clock.
+    """Adam (Kingma and Ba 2015) that moves only the rows of a step, each with its own clock, and rows near them too.
 
-    A frame is seen once an epoch; with the usual Adam its momentum would carry it on in between.
+    A frame is seen once an epoch; with the usual Adam its momentum would carry it on in between. Some tens of visits are
+    too few to undo what a fit has wrong for seconds on end, so frames also share corrections: knots stand every few rows,
+    a row moves with the two around it, and a knot sees every step that touches its rows. The error of single frames is left
+    to the rows themselves.
     """
 
     BETAS, EPSILON = (0.9, 0.99), 1e-10
@@ -110,21 +121,43 @@ class RowAdam:
         shift = torch.tensor([rates.shift, rates.shift, rates.depth])
         self.parameters = {"joints": correction.joints, "root": correction.root, "shift": correction.shift}
         self.rates = {"joints": torch.tensor(rates.joints), "root": torch.tensor(rates.root), "shift": shift}
-        self.state = {f"{name}.{part}": torch.zeros_like(p) for name, p in self.parameters.items() for part in ("mean", "square")}
-        self.state["visits"] = torch.zeros(len(correction.shift))
+        rows = len(correction.shift)
+        self.levels = [torch.eye(rows), *(knot_weights(rows, span) for span in rates.spans)]
+        self.state = {}
+        for level, weights in enumerate(self.levels):
+            knots = weights.shape[1]
+            for name, parameter in self.parameters.items():
+                self.state |= {f"{level}.{name}.{part}": torch.zeros(knots, *parameter.shape[1:]) for part in ("mean", "square")}
+            self.state[f"{level}.visits"] = torch.zeros(knots)
 
     @torch.no_grad()
     def step(self, rows: Int[Tensor, "B"], factor: float) -> None:
-        """Move some rows by their gradients; `factor` scales the rates."""
-        self.state["visits"][rows] += 1
-        visits = self.state["visits"][rows]
-        for name, parameter in self.parameters.items():
-            gradient = parameter.grad[rows]
-            shape = (-1, *[1] * (gradient.dim() - 1))
-            mean, square = self.state[f"{name}.mean"], self.state[f"{name}.square"]
-            mean[rows] = self.BETAS[0] * mean[rows] + (1 - self.BETAS[0]) * gradient
-            square[rows] = self.BETAS[1] * square[rows] + (1 - self.BETAS[1]) * gradient.square()
-            unbiased = mean[rows] / (1 - self.BETAS[0] ** visits).view(shape)
-            size = (square[rows] / (1 - self.BETAS[1] ** visits).view(shape)).sqrt() + self.EPSILON
-            parameter[rows] -= factor * self.rates[name] * unbiased / size
+        """Move some rows by their gradients, and those that share a knot with them; `factor` scales the rates."""
+        gradients = {name: parameter.grad[rows] for name, parameter in self.parameters.items()}
+        for level, weights in enumerate(self.levels):
+            touched = weights[rows].any(0).nonzero()[:, 0]
+            visits = self.state[f"{level}.visits"]
+            visits[touched] += 1
+            shares = weights[:, touched]
+            for name, parameter in self.parameters.items():
+                gradient = torch.einsum("rk,r...->k...", shares[rows], gradients[name])
+                direction = self._direction(f"{level}.{name}", touched, gradient, visits[touched])
+                parameter -= torch.einsum("rk,k...->r...", shares, factor * self.rates[name] * direction)
+        for parameter in self.parameters.values():
             parameter.grad = None
+
+    def _direction(self, name: str, knots: Int[Tensor, "K"], gradient: Tensor, visits: Float[Tensor, "K"]) -> Tensor:
+        """Adam's step for some knots, before the rate."""
+        clock = visits.view(-1, *[1] * (gradient.dim() - 1))
+        mean, square = self.state[f"{name}.mean"], self.state[f"{name}.square"]
+        mean[knots] = self.BETAS[0] * mean[knots] + (1 - self.BETAS[0]) * gradient
+        square[knots] = self.BETAS[1] * square[knots] + (1 - self.BETAS[1]) * gradient.square()
+        size = (square[knots] / (1 - self.BETAS[1] ** clock)).sqrt() + self.EPSILON
+        return mean[knots] / (1 - self.BETAS[0] ** clock) / size
+
+
+def knot_weights(rows: int, span: int) -> Float[Tensor, "F K"]:
+    """How much each row moves with each knot: linear between knots every `span` rows, in sum 1."""
+    count = -(-(rows - 1) // span) + 1 if rows > 1 else 1
+    place = torch.arange(rows) / span
+    return (1 - (place[:, None] - torch.arange(count)).abs()).clamp_min(0)

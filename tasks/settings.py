@@ -99,6 +99,7 @@ class FitSmplSettings(Section):
     balance: PositiveFloat
     turn: PositiveFloat
     shift: PositiveFloat
+    contact: PositiveFloat
     offset: PositiveFloat
     outline: PositiveFloat
     shape: PositiveFloat

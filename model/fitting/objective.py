@@ -49,6 +49,7 @@ class Spreads:
         prior: strength of the pose prior, 0..1. limit: rad beyond a joint limit.
         upright: of the pelvis' axis, rad. balance: of the centre of mass beside the feet, m.
         turn, shift: usual acceleration of joints and of the root, rad/s^2 and m/s^2.
+        contact: of a foot that stands still in the picture, m per root second.
         offset: of BlazePose's landmarks from the body's, m.
         outline: of the silhouette, share of the person's height.
         shape: of each shape coefficient.
@@ -65,6 +66,7 @@ class Spreads:
     balance: float
     turn: float
     shift: float
+    contact: float
     offset: float
     outline: float
     shape: float
@@ -89,6 +91,11 @@ class FitBody:
     surface: SurfacePoints
     faces: Tensor
     prior: PosePrior
+
+    @property
+    def feet(self) -> BlendedPoints:
+        """Ankle and ball of the left foot, then of the right one."""
+        return self.joints.mix(torch.eye(self.joints.weights.shape[0], dtype=self.joints.weights.dtype)[[7, 10, 8, 11]])
 
     @property
     def support(self) -> BlendedPoints:
@@ -153,7 +160,8 @@ class BodyFitProblem:
     ) -> None:
         self.body, self.seen, self.spreads = body, seen, spreads
         self.smooth, self.only_motion, self.pulls = smooth, only_motion, pulls
-        self._share, self._mixtures, self._support = landmark_shares(), bone_mixtures(), body.support
+        self._share, self._mixtures, self._support, self._feet = landmark_shares(), bone_mixtures(), body.support, body.feet
+        self._stillness = terms.foot_stillness(seen.points, seen.confidence, seen.times, seen.height_px) if smooth else None
 
     def step(self, state: FitState, own: Float[Tensor, "F D"], shared: Float[Tensor, "Q"]) -> FitState:
         return state.moved(own, torch.zeros(state.num_shared, dtype=own.dtype) if self.only_motion else shared)
@@ -179,6 +187,10 @@ class BodyFitProblem:
             add_outline(model, body, seen, state, posed, self.pulls, spread_px=s.outline * height, only_motion=self.only_motion)
         if self.smooth:
             terms.add_smoothness(model, state, seen.times, self._accelerations(D))
+            terms.add_contact(
+                model, body.skeleton, self._feet, posed, state.betas, seen.times, self._stillness,
+                spread=s.contact, only_motion=self.only_motion,
+            )  # fmt: skip
         if not self.only_motion:
             self._add_shared(model, state)
         return model

@@ -30,6 +30,7 @@ class NormalEquations:
         H_mixed: between a frame's and the shared parameters.
         H_shared, g_shared: of the shared ones.
         next_one, next_two: coupling of a frame with the next and the one after, diagonal.
+        next_block: further coupling of the next frame's parameters (rows) with a frame's (columns), dense.
     """
 
     cost: Float[Tensor, "F"]
@@ -40,6 +41,7 @@ class NormalEquations:
     g_shared: Float[Tensor, "Q"]
     next_one: Float[Tensor, "F D"]
     next_two: Float[Tensor, "F D"]
+    next_block: Float[Tensor, "F D D"]
     shared_cost: Tensor
 
     @staticmethod
@@ -49,7 +51,8 @@ class NormalEquations:
 
         F, D, Q = num_frames, num_own, num_shared
         return NormalEquations(
-            zeros(F), zeros(F, D, D), zeros(F, D), zeros(F, D, Q), zeros(Q, Q), zeros(Q), zeros(F, D), zeros(F, D), zeros()
+            zeros(F), zeros(F, D, D), zeros(F, D), zeros(F, D, Q), zeros(Q, Q), zeros(Q), zeros(F, D), zeros(F, D),
+            zeros(F, D, D), zeros(),
         )
 
     @property
@@ -72,6 +75,29 @@ class NormalEquations:
         self.cost += cost
         if by_shared is not None and by_shared.shape[-1]:
             self.H_mixed += weighted.mT @ by_shared
+            scaled = (by_shared * weights[..., None]).flatten(0, 1)
+            self.H_shared += scaled.mT @ by_shared.flatten(0, 1)
+            self.g_shared += scaled.mT @ residuals.flatten()
+
+    def add_between(
+        self,
+        residuals: Float[Tensor, "F-1 n"],
+        by_first: Float[Tensor, "F-1 n D"],
+        by_second: Float[Tensor, "F-1 n D"],
+        weights: Float[Tensor, "F-1 n"],
+        cost: Float[Tensor, "F-1"],
+        by_shared: Float[Tensor, "F-1 n Q"] | None = None,
+    ) -> None:
+        """Add weighted residuals that each depend on two frames that follow each other; their cost is the first one's."""
+        for rows, by_own in ((slice(0, -1), by_first), (slice(1, None), by_second)):
+            weighted = by_own * weights[..., None]
+            self.H[rows] += weighted.mT @ by_own
+            self.g[rows] += (weighted.mT @ residuals[..., None]).squeeze(-1)
+            if by_shared is not None and by_shared.shape[-1]:
+                self.H_mixed[rows] += weighted.mT @ by_shared
+        self.next_block[:-1] += (by_second * weights[..., None]).mT @ by_first
+        self.cost[:-1] += cost
+        if by_shared is not None and by_shared.shape[-1]:
             scaled = (by_shared * weights[..., None]).flatten(0, 1)
             self.H_shared += scaled.mT @ by_shared.flatten(0, 1)
             self.g_shared += scaled.mT @ residuals.flatten()
@@ -112,6 +138,11 @@ def _banded(model: NormalEquations, damping: float) -> np.ndarray:
     band[0] *= 1 + damping
     band[D] = model.next_one.numpy().ravel()
     band[2 * D] = model.next_two.numpy().ravel()
+    if model.next_block.any():
+        i, j = (index.ravel() for index in np.indices((D, D)))
+        couplings = model.next_block.numpy()
+        for frame in range(F - 1):
+            band[D + i - j, frame * D + j] += couplings[frame][i, j]
     return band
 
 

@@ -132,6 +132,35 @@ def test_smoothness_does_not_depend_on_the_frame_rate() -> None:
     assert costs[1] == pytest.approx(costs[0], rel=0.05)  # a finite difference of a curve
 
 
+def test_a_foot_that_stands_is_told_from_one_that_steps_whatever_the_jitter() -> None:
+    generator = torch.Generator().manual_seed(4)
+    times = torch.arange(36, dtype=torch.float64) / 12
+    points = 256 + 1.2 * torch.randn(36, 33, 2, generator=generator, dtype=torch.float64)  # px, of a figure of 400
+    points[18:26, [30, 32]] += 15 * torch.arange(8, dtype=torch.float64)[:, None, None]
+    points[26:, [30, 32]] += 15 * 7
+    stillness = terms.foot_stillness(points, torch.ones(36, 33, dtype=torch.float64), times, 400.0)
+    assert stillness[:, 0].min() > 0.4 and stillness[:, 0].mean() > 0.8
+    assert stillness[18:25, 1].max() < 0.1
+
+
+def test_standing_feet_hold_a_body_that_seems_to_drift_away() -> None:
+    scene = make_scene(24, turn=0.0)
+    still = replace(scene.truth.frames([0] * 24), transl=scene.truth.transl[:1].expand(24, -1).clone())
+    drift = torch.zeros(24, 3, dtype=torch.float64)
+    drift[:, 2] = torch.linspace(0, 0.15, 24)
+    drifting = replace(still, transl=still.transl + drift)  # what an unknown shape makes of a turn or a crouch
+    seen = fitting_scene.look(scene.body, drifting, scene.seen.times)
+    feet = [27, 28, 29, 30, 31, 32]
+    points = seen.points.clone()
+    points[:, feet] = fitting_scene.look(scene.body, still, scene.seen.times).points[:, feet]
+    seen = replace(seen, points=points)
+    spans = []
+    for contact in (100.0, 0.005):
+        state, _ = minimise(BodyFitProblem(scene.body, seen, replace(SPREADS, contact=contact), only_motion=True), drifting, steps=15)
+        spans.append(float(state.transl[:, 2].max() - state.transl[:, 2].min()))
+    assert spans[0] > 0.1 and spans[1] < 0.7 * spans[0]
+
+
 def test_every_term_gives_the_gradient_of_its_cost(scene: fitting_scene.Scene) -> None:
     problem = BodyFitProblem(scene.body, scene.seen, SPREADS)
     generator = torch.Generator().manual_seed(2)
@@ -164,6 +193,7 @@ def test_the_arrow_solver_agrees_with_a_dense_one() -> None:
     model.add(torch.randn(F, 12, generator=generator, dtype=torch.float64), J, torch.ones(F, 12), torch.zeros(F),
               torch.randn(F, 12, Q, generator=generator, dtype=torch.float64))  # fmt: skip
     model.next_one[:-1], model.next_two[:-2] = 0.1, -0.05
+    model.next_block[:-1] = 0.05 * torch.randn(F - 1, D, D, generator=generator, dtype=torch.float64)
     dense = torch.zeros(F * D + Q, F * D + Q, dtype=torch.float64)
     for f in range(F):
         rows = slice(f * D, f * D + D)
@@ -173,6 +203,10 @@ def test_the_arrow_solver_agrees_with_a_dense_one() -> None:
             if f + gap < F:
                 for k in range(D):
                     dense[f * D + k, (f + gap) * D + k] = dense[(f + gap) * D + k, f * D + k] = coupling[f, k]
+        if f + 1 < F:
+            after = slice((f + 1) * D, (f + 2) * D)
+            dense[after, rows] += model.next_block[f]
+            dense[rows, after] += model.next_block[f].T
     dense[F * D :, F * D :] = model.H_shared
     expected = -torch.linalg.solve(dense, torch.cat([model.g.flatten(), model.g_shared]))
     own, shared = solve_arrow(model, 0.0)

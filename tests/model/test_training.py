@@ -18,7 +18,7 @@ from model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from model.losses import composite, roughness
 from model.metrics import psnr
 from model.pose import BodyPose, posed_joints, rest_to_posed, root_relative, track_pose
-from model.pose_refinement import PoseCorrection
+from model.pose_refinement import PoseCorrection, PoseRates, RowAdam, knot_weights
 from model.refitting import refine_poses, rows_that_got_worse
 from model.training import NotFinite, Training, TrainingFrames, TrainingOptions, run_training, settle_statistics
 from model.unseen import diffuse, fill_unseen, point_visibility
@@ -162,6 +162,40 @@ def test_frames_between_get_the_correction_of_their_neighbours(track: BodyTrack)
         correction.joints[2], correction.joints[6] = 0.1, 0.5
     correction.spread(torch.tensor([2, 6]))
     assert torch.allclose(correction.joints[:, 0, 0], torch.tensor([0.1, 0.1, 0.1, 0.2, 0.3, 0.4, 0.5, 0.5]), atol=1e-6)
+
+
+def test_rows_between_two_knots_move_by_their_distance_and_nothing_is_lost() -> None:
+    weights = knot_weights(9, 4)
+    assert weights.shape == (9, 3)
+    assert torch.allclose(weights.sum(1), torch.ones(9))
+    assert weights[5].tolist() == [0.0, 0.75, 0.25]
+    assert torch.allclose(knot_weights(9, 10**6)[:, 0], torch.ones(9), atol=1e-4)
+
+
+@pytest.mark.parametrize(("spans", "shared"), [([], False), ([4], True)])
+def test_a_step_moves_its_own_row_and_those_that_share_a_knot(track: BodyTrack, spans: list[int], shared: bool) -> None:
+    correction = PoseCorrection(track)
+    adam = RowAdam(correction, PoseRates(1e-2, 1e-2, 1e-2, 1e-2, spans))
+    (correction.joints[1].sum() + correction.root[1].sum() + correction.shift[1].sum()).backward()
+    adam.step(torch.tensor([1]), 1.0)
+    for values in (correction.joints, correction.root, correction.shift):
+        assert (values[1] < 0).all() and bool((values[2] < 0).all()) == shared
+        assert (values[2] > values[1]).all()
+
+
+def test_knots_undo_a_slow_error_in_few_visits(track: BodyTrack) -> None:
+    wanted = 0.2 * torch.sin(torch.arange(track.num_frames) / track.num_frames * 3.0)
+    left = []
+    for spans in ([], [4, 1000]):
+        correction = PoseCorrection(track)
+        adam = RowAdam(correction, PoseRates(4e-3, 4e-3, 4e-3, 4e-3, spans))
+        for step in range(10 * track.num_frames):
+            row = torch.tensor([(5 * step) % track.num_frames])
+            off = correction.joints[row] - wanted[row, None, None]
+            (off.square().sum() + 0 * correction.root.sum() + 0 * correction.shift.sum()).backward()
+            adam.step(row, 1.0)
+        left.append(float((correction.joints[:, 0, 0] - wanted).abs().mean().detach()))
+    assert left[1] < 0.3 * left[0]
 
 
 def test_a_trusted_fit_holds_its_joints_more_firmly(track: BodyTrack, options: TrainingOptions) -> None:
