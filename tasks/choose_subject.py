@@ -67,8 +67,8 @@ def choose_subject(choice: str, params: Path = PARAMS_FILE) -> dict[str, str]:
 def main() -> None:
     words = sys.argv[1:]
     if words == ["--where"]:
-        results = subject_paths(load_settings().subject.name).results
-        print(f"\navatar: {results}/avatar.safetensors\nreport: {results}/report.html\nnumbers: {results}/metrics.json")
+        paths = subject_paths(load_settings().subject.name)
+        print(f"\nreport:  {paths.results}/report.html\nnumbers: {paths.results}/metrics.json\navatar:  {paths.stage2}/avatar.safetensors")
     elif len(words) == 1:
         subject = choose_subject(words[0])
         print(f"params.yaml: subject {subject['name']}, video {subject['video']}")
