@@ -59,6 +59,7 @@ ROWS: dict[str, dict[str, object]] = {  # what differs from the preset, by its p
     "no_ssim": {"train_stage1.training.losses.ssim": 0.0},
     "no_culling": {"train_stage1.cull_margin": None},
     "poses_as_fitted": {"train_stage1.training.rates.poses": None},
+    "poses_each_on_its_own": {"train_stage1.training.rates.poses.spans": []},
     "published_schedule": {"train_stage1.training.schedule": "milestones"},
     "uv_192": {"bake_uv_maps.resolution": 192},
     "uv_320": {"bake_uv_maps.resolution": 320},
@@ -82,6 +83,7 @@ def read_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=None, help="training time; default: the preset's")
     parser.add_argument("--steps", type=int, default=None, help="training steps; default: the preset's")
+    parser.add_argument("--refit-steps", type=int, default=None, help="of each held-out frame's pose, most of the scoring's time")
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
     parser.add_argument("--exact", action="store_true", help="start from the truth's rotations and places, and keep them")
     parser.add_argument("--out", type=Path, default=None)
@@ -95,6 +97,8 @@ def changed(values: dict, changes: dict[str, object], arguments: argparse.Namesp
     for name, value in (("max_minutes", arguments.minutes), ("steps", arguments.steps)):
         if value is not None:
             overrides[f"train_stage1.training.{name}"] = value
+    if arguments.refit_steps is not None:
+        values["evaluate"]["refit_steps"] = arguments.refit_steps
     if arguments.exact:
         overrides["train_stage1.training.rates.poses"] = None
     for path, value in overrides.items():
