@@ -67,7 +67,7 @@ _NODES = 2.25 + 2.25 * np.cos(np.pi * (np.arange(64) + 0.5) / 64)
 E5, E4, E3, E2, E1, E0 = (np.float32(c) for c in np.polyfit(_NODES, np.exp(-_NODES / 8), 5))
 
 
-@njit
+@njit(fastmath={"nsz"})  # said outright: numba hands down the fastmath of whichever kernel is compiled first
 def offset(pixel, cell, fraction):
     """From a footprint's centre to a pixel's, exact near the centre; compiled without leave to reorder the sum."""
     return (np.float32(pixel) - cell) - fraction
