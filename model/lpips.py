@@ -20,7 +20,6 @@ from torch import Tensor, nn
 
 HUB_FILE = "alexnet-owt-7be5be79.pth"  # torchvision's name for its ImageNet weights
 MEAN, STD = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)  # of inputs in -1..1
-MIN_SIDE = 63  # px; below it AlexNet's last pooling has nothing left
 LAYERS = ((3, 64, 11, 4, 2), (64, 192, 5, 1, 2), (192, 384, 3, 1, 1), (384, 256, 3, 1, 1), (256, 256, 3, 1, 1))
 
 

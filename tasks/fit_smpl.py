@@ -44,7 +44,6 @@ from tasks.settings import FitSmplSettings, Settings, load_settings
 
 SHEET_FRAMES, SHEET_COLUMNS, TILE = 20, 5, 256  # of the contact sheet; TILE in px
 KNOWN_FOCAL_SPREAD = 0.01  # of the logarithm of a focal length that was given
-DISTRUSTED = 0.5  # confidence below which a frame is listed
 
 
 @dataclass(frozen=True)

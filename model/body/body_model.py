@@ -102,7 +102,7 @@ class BodyModel:
             BodyFileError: the model file has none (SMPL's never do) and no `uv_path` was given.
         """
         if self.uv is None or self.uv_faces is None:
-            raise BodyFileError(f"{self.name} has no UV layout; give the model's UV .obj (SMPL offers one for download) or an .npz with vt and ft as uv_path")
+            raise BodyFileError(f"{self.name} has no UV layout; give the model's UV .obj (SMPL offers one for download) or an .npz with vt and ft as uv_path (setting body.uv)")
         return self.uv, self.uv_faces
 
     def rest(self, betas: Float[Tensor, "*B S"]) -> tuple[Float[Tensor, "*B V 3"], Float[Tensor, "*B J 3"]]:

@@ -16,7 +16,6 @@ from model.render.splatting import CUTOFF_SIGMAS, DILATION_PX2, MIN_ALPHA, NEAR_
 
 # A view as one row of float64, so that kernels take one argument for it.
 FX, FY, CX, CY, X_MIN, X_MAX, Y_MIN, Y_MAX, ROTATION, TRANSLATION = 0, 1, 2, 3, 4, 5, 6, 7, 8, 17
-VIEW_SIZE = 20
 
 # A footprint as one cache line of float32. The centre is split into whole pixels and a fraction of one, so that its
 # distance to a nearby pixel keeps full precision far from the picture's corner.

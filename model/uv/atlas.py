@@ -53,13 +53,12 @@ class BodySurface:
 
 def body_surface(model: BodyModel, betas: Float[Tensor, "S"]) -> BodySurface:
     """The surface of one person. Raises ValueError where the body model has no UV layout."""
-    if model.uv is None or model.uv_faces is None:
-        raise ValueError(f"the body model '{model.name}' has no UV layout; give one in params.yaml under body.uv (.obj or .npz)")
+    uv, uv_faces = model.require_uv()
     betas = betas.to(model.dtype)
     vertices, joints = model.rest(betas)
     still = torch.zeros(3, dtype=model.dtype)
     cano = model.pose(betas, still, canonical_pose(model), still).vertices
-    tensors = (vertices, cano, model.faces, model.uv, model.uv_faces, model.lbs_weights, joints, model.parents)
+    tensors = (vertices, cano, model.faces, uv, uv_faces, model.lbs_weights, joints, model.parents)
     return BodySurface(*(t.detach().cpu().numpy() for t in tensors))
 
 
