@@ -1,0 +1,86 @@
+"""Where a motion's world lies in an avatar's world, and the bones that an avatar has.
+
+An avatar lives in the world of the clip that it was trained on, usually the camera's axes (y down), and light fixed in that
+world is part of it. So a motion is carried there: its floor under the person's feet, its front towards the clip's camera.
+
+Axes: F frames, J joints. Lengths are metres.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from model.avatar import Avatar
+from model.body.track import BodyTrack
+from model.fitting.rotations import rotation_from_vector, unit
+from model.motion.motion import Motion, carried
+from model.motion.skeleton import Skeleton, skeleton_with_surface
+from model.pose import BodyPose, track_pose
+
+FLOOR_QUANTILE = 0.2  # of the heights of the lower foot over a clip: some frames may be fitted too low, some jump
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Carries a motion's world (y up, floor at 0) into an avatar's: X = turn x + shift.
+
+    Attributes:
+        turn: rotation; its columns are the motion's axes in the avatar's world.
+        shift: where the motion's origin lies, metres.
+    """
+
+    turn: Float[Tensor, "3 3"]
+    shift: Float[Tensor, "3"]
+
+    @property
+    def up(self) -> Float[Tensor, "3"]:
+        """Up, in the avatar's world."""
+        return self.turn[:, 1]
+
+    def carry(self, motion: Motion, rows: slice | Tensor = slice(None)) -> BodyPose:
+        """Poses of a motion in the avatar's world."""
+        return carried(motion.pose[rows], motion.skeleton, self.turn, self.shift)
+
+    def carry_points(self, points: Float[Tensor, "*B 3"]) -> Float[Tensor, "*B 3"]:
+        """Points of the motion's world in the avatar's."""
+        return points @ self.turn.to(points).T + self.shift.to(points)
+
+    def carry_camera(self, w2c: Float[Tensor, "4 4"]) -> Float[Tensor, "4 4"]:
+        """A camera that stands in the motion's world, seen from the avatar's."""
+        there_to_here = torch.eye(4, dtype=torch.float64)
+        there_to_here[:3, :3] = self.turn.double().T
+        there_to_here[:3, 3] = -self.turn.double().T @ self.shift.double()
+        return (w2c.double() @ there_to_here).to(w2c)
+
+
+def camera_axes() -> Placement:
+    """For an avatar of which no track is known: OpenCV axes, the person facing the camera at the origin of both worlds."""
+    return Placement(torch.diag(torch.tensor([1.0, -1.0, -1.0])), torch.zeros(3))
+
+
+def placement_of_track(track: BodyTrack, skeleton: Skeleton) -> Placement:
+    """Where the person of a clip stood: up is where the torso points over the clip as a whole, the floor is under the feet,
+    the front looks to the camera."""
+    pose = track_pose(track)
+    up = unit(rotation_from_vector(track.global_orient)[..., 1].median(dim=0).values)
+    transforms = skeleton.transforms(pose)
+    lowest = (skeleton.sole_points(transforms) @ up).amin(dim=(1, 2))
+    root = skeleton.joints(pose)[:, 0].median(dim=0).values
+    floor = lowest.quantile(FLOOR_QUANTILE)
+    shift = root + (floor - root @ up) * up
+    eye = -track.w2c[:3, :3].T @ track.w2c[:3, 3]
+    towards = eye - root
+    ahead = unit(towards - (towards @ up) * up)
+    return Placement(torch.stack([torch.linalg.cross(up, ahead), up, ahead], dim=1), shift)
+
+
+@torch.no_grad()
+def skeleton_of_avatar(avatar: Avatar) -> Skeleton:
+    """The avatar's bones; its soles are those of the shoes it wears."""
+    surface = avatar.bake().means_rest
+    heaviest = avatar.atlas_skin_joints.gather(1, avatar.atlas_skin_weights.argmax(dim=1, keepdim=True))[:, 0]
+    return skeleton_with_surface(avatar.atlas_joints_rest, avatar.atlas_parents, surface, heaviest)
