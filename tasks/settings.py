@@ -24,6 +24,7 @@ PARAMS_FILE = Path("params.yaml")
 PositiveInt = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
 SubjectName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
 
 
@@ -77,6 +78,9 @@ class ExtractFramesSettings(Section):
     resolution: PositiveInt
     margin: Share
     focal_px: PositiveFloat | None
+    distortion: Annotated[list[Finite], Field(min_length=5, max_length=5)] | None
+    subject_box: Annotated[list[Finite], Field(min_length=4, max_length=4)] | None
+    allow_moving_camera: bool
     min_frames: PositiveInt
     min_person_share: Share
     min_decoded_share: Share

@@ -46,7 +46,8 @@ def numbered(count: int, *, width: int = 96, height: int = 64) -> list[np.ndarra
 
 
 def settings(**changes: object) -> ExtractFramesSettings:
-    values = dict(num_frames=8, fps=None, resolution=256, margin=0.1, focal_px=None, min_frames=4, min_person_share=0.5,
+    values = dict(num_frames=8, fps=None, resolution=256, margin=0.1, focal_px=None, distortion=None,
+                  subject_box=None, allow_moving_camera=False, min_frames=4, min_person_share=0.5,
                   min_decoded_share=0.98)  # fmt: skip
     return ExtractFramesSettings(**(values | changes))
 
