@@ -147,6 +147,12 @@ class EvaluateSettings(Section):
     turntable_views: PositiveInt
 
 
+class BuildPageSettings(Section):
+    video_side: Annotated[int, Field(ge=128)]
+    video_quality: Annotated[int, Field(ge=1, le=100)]
+    video_megabytes: PositiveFloat
+
+
 class TrackingSettings(Section):
     enabled: bool
     uri: str
@@ -168,6 +174,7 @@ class Settings(Section):
     fit_smpl: FitSmplSettings
     presets: dict[str, PresetSettings]
     evaluate: EvaluateSettings
+    build_page: BuildPageSettings
     tracking: TrackingSettings
 
     @property
