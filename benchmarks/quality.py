@@ -45,7 +45,7 @@ from tasks.scoring import (
     score_picture, track_joints,
 )  # fmt: skip
 from tasks.settings import PARAMS_FILE, Settings, check_settings
-from tasks.training_run import load_training_frames
+from tasks.training_run import find_device, load_training_frames
 
 ROWS: dict[str, dict[str, object]] = {  # what differs from the preset, by its path in params.yaml
     "base": {},
@@ -124,7 +124,9 @@ def measure(settings: Settings, *, exact: bool) -> dict[str, object]:
     torch.manual_seed(settings.seed)
     atlas = bake(body, track.betas, settings.chosen.bake_uv_maps)
     look = AvatarOptions(options_from(section.network, NetworkOptions), section.light_degree, None, section.cull_margin)
-    avatar, correction = Avatar(atlas, look, body=track.body, betas=track.betas), PoseCorrection(track)
+    device = find_device(backend)
+    avatar = Avatar(atlas, look, body=track.body, betas=track.betas).to(device)
+    correction = PoseCorrection(track.to(device))
     frames = load_training_frames(paths, track, split.train)
     options = options_from(section.training, TrainingOptions)
     training = Training(avatar, correction, frames, options, lpips=None, backend=backend, seed=settings.seed)
@@ -138,6 +140,7 @@ def measure(settings: Settings, *, exact: bool) -> dict[str, object]:
     refined = correction.corrected()
     fill_unseen(avatar, point_visibility(avatar, refined, frames.rows, refined.camera, backend=backend) > SEEN_SHARE)
     avatar.requires_grad_(False)
+    refined = refined.to("cpu")
     scores = score(paths, settings, avatar, track, refined, split.heldout, clip, truth, body)
     return {"steps": training.step_number, "seconds": seconds, "points": atlas.num_points, **scores}
 
@@ -159,7 +162,8 @@ def score(
     """Held-out frames with stored and refitted poses; with truth also other cameras, second motion and joints."""
     viewer = Viewer(avatar, backend=settings.render.backend)
     frames = load_training_frames(paths, refined, heldout)
-    refitted = refine_poses(avatar, refined, frames, steps=settings.evaluate.refit_steps, backend=settings.render.backend)
+    steps, backend = settings.evaluate.refit_steps, settings.render.backend
+    refitted = refine_poses(avatar, refined.to(avatar.device), frames, steps=steps, backend=backend).to("cpu")
 
     def on_heldout(track: BodyTrack) -> dict[str, float | None]:
         rows = enumerate(frames.rows.tolist())

@@ -108,6 +108,12 @@ class Avatar(nn.Module):
             None if encoder is None else PoseEncoder(network.features, base_width=encoder.base_width, depth=encoder.depth)
         )
         self.scale_factor = 1.0  # below 1 only while the published schedule warms up
+        self.parents = atlas.parents.cpu()  # read as plain numbers for every pose: no wait for a GPU
+
+    @property
+    def device(self) -> torch.device:
+        """Where the avatar lies; poses and backgrounds have to lie there too, cameras need not."""
+        return self.betas.device
 
     @property
     def atlas(self) -> UvAtlas:
@@ -159,7 +165,7 @@ class Avatar(nn.Module):
         """1 near a pose that was trained on, falling to 0: how much the pose features are to be believed."""
         reach = self.options.pose_encoder.reach
         if reach is None or len(self.known_poses) == 0:
-            return torch.ones((), device=self.betas.device)
+            return torch.ones((), device=self.device)
         distance = pose_distance(pose.body_pose.detach(), self.known_poses).min()
         return ((3 * reach - distance) / (2 * reach)).clamp(0, 1)
 
@@ -167,7 +173,7 @@ class Avatar(nn.Module):
 
     def joint_transforms(self, pose: BodyPose) -> Float[Tensor, "*B J 4 4"]:
         """Skinning transforms of this body in a pose. Differentiable in the pose."""
-        return rest_to_posed(self.atlas_joints_rest, self.atlas_parents, pose)
+        return rest_to_posed(self.atlas_joints_rest, self.parents, pose)
 
     def gaussians(
         self, attributes: Attributes, transforms: Float[Tensor, "J 4 4"], *, seen_from: Float[Tensor, "3"] | None = None
@@ -215,7 +221,7 @@ class Avatar(nn.Module):
             attributes: decoded before, to share them between frames; None decodes them here.
         """
         attributes = self.attributes(pose) if attributes is None else attributes
-        viewer = -camera.w2c[:3, :3].T @ camera.w2c[:3, 3]
+        viewer = (-camera.w2c[:3, :3].T @ camera.w2c[:3, 3]).to(self.device)
         gaussians = self.gaussians(attributes, self.joint_transforms(pose), seen_from=viewer)
         return rasterize(gaussians, camera, background, backend=backend)
 

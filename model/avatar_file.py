@@ -32,7 +32,7 @@ def save_avatar(path: Path, avatar: Avatar) -> None:
 
 
 def load_avatar(path: Path) -> Avatar:
-    """Read an avatar, ready to be rendered.
+    """Read an avatar onto the CPU, ready to be rendered.
 
     Raises:
         AvatarFileError: the file is no avatar, or of another version.
@@ -60,7 +60,7 @@ def with_pose_encoder(avatar: Avatar, options: PoseEncoderOptions) -> Avatar:
     grown = Avatar(avatar.atlas, dataclasses.replace(avatar.options, pose_encoder=options), body=avatar.body, betas=avatar.betas)
     grown.known_poses = avatar.known_poses
     grown.load_state_dict(avatar.state_dict(), strict=False)
-    return grown
+    return grown.to(avatar.device)
 
 
 def _options(record: dict) -> AvatarOptions:

@@ -40,15 +40,14 @@ class PoseRates:
 
 
 class PoseCorrection(nn.Module):
-    """One correction for each row of a track, zero at the start."""
+    """One correction for each row of a track, zero at the start; it lies where the track does."""
 
     def __init__(self, track: BodyTrack) -> None:
         super().__init__()
         self.track = track
-        num_frames, num_joints = track.body_pose.shape[:2]
-        self.joints = nn.Parameter(torch.zeros(num_frames, num_joints, 3))
-        self.root = nn.Parameter(torch.zeros(num_frames, 3))
-        self.shift = nn.Parameter(torch.zeros(num_frames, 3))
+        self.joints = nn.Parameter(torch.zeros_like(track.body_pose))
+        self.root = nn.Parameter(torch.zeros_like(track.transl))
+        self.shift = nn.Parameter(torch.zeros_like(track.transl))
 
     def pose(self, rows: int | Int[Tensor, "*B"]) -> BodyPose:
         """The corrected pose of some rows. Differentiable in the correction."""
@@ -118,17 +117,19 @@ class RowAdam:
     BETAS, EPSILON = (0.9, 0.99), 1e-10
 
     def __init__(self, correction: PoseCorrection, rates: PoseRates) -> None:
-        shift = torch.tensor([rates.shift, rates.shift, rates.depth])
+        device = correction.shift.device
+        shift = torch.tensor([rates.shift, rates.shift, rates.depth], device=device)
         self.parameters = {"joints": correction.joints, "root": correction.root, "shift": correction.shift}
-        self.rates = {"joints": torch.tensor(rates.joints), "root": torch.tensor(rates.root), "shift": shift}
+        joints, root = (torch.tensor(rate, device=device) for rate in (rates.joints, rates.root))
+        self.rates = {"joints": joints, "root": root, "shift": shift}
         rows = len(correction.shift)
-        self.levels = [torch.eye(rows), *(knot_weights(rows, span) for span in rates.spans)]
+        self.levels = [weights.to(device) for weights in (torch.eye(rows), *(knot_weights(rows, span) for span in rates.spans))]
         self.state = {}
         for level, weights in enumerate(self.levels):
             knots = weights.shape[1]
             for name, parameter in self.parameters.items():
-                self.state |= {f"{level}.{name}.{part}": torch.zeros(knots, *parameter.shape[1:]) for part in ("mean", "square")}
-            self.state[f"{level}.visits"] = torch.zeros(knots)
+                self.state |= {f"{level}.{name}.{part}": parameter.new_zeros(knots, *parameter.shape[1:]) for part in ("mean", "square")}
+            self.state[f"{level}.visits"] = torch.zeros(knots, device=device)
 
     @torch.no_grad()
     def step(self, rows: Int[Tensor, "B"], factor: float) -> None:

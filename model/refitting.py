@@ -39,7 +39,7 @@ def refine_poses(
 
     Args:
         avatar: of either stage; one of stage 2 keeps the look that it has in the starting pose.
-        track: the motion to start from.
+        track: the motion to start from, on the avatar's device.
         frames: which rows, and their pictures and masks.
         steps: gradient steps a row.
         backend: the rasteriser.
@@ -94,7 +94,8 @@ def picture_score(
     """Mean absolute difference of colour and coverage in the person's window; lower is better. Differentiable."""
     window = frames.window(frame, margin=32)
     image, mask = frames.picture(frame, window)
-    background = torch.tensor([0.5, 0.5, 0.5])
+    image, mask = image.to(avatar.device), mask.to(avatar.device)
+    background = torch.full((3,), 0.5, device=avatar.device)
     rendered = avatar.render(pose, track.camera.crop(*window), background, backend=backend, attributes=attributes)
     color = (rendered.image - composite(image, mask, background)).abs().mean()
     return (1 - ALPHA_SHARE) * color + ALPHA_SHARE * (rendered.alpha - mask).abs().mean()

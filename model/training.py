@@ -26,6 +26,7 @@ from model.losses import LossWeights, composite, picture_loss, random_background
 from model.light import unevenness
 from model.lpips import Lpips
 from model.networks import PointNorm
+from model.pose import BodyPose
 from model.pose_refinement import PoseCorrection, PoseRates, RowAdam
 
 HISTORY_EVERY = 10  # steps between two entries of the history
@@ -134,9 +135,15 @@ class Training:
         backend: str,
         seed: int,
     ) -> None:
-        """Args: correction holds the track; backend names the rasteriser; seed starts backgrounds and frame order."""
+        """Args: correction holds the track; backend names the rasteriser; seed starts backgrounds and frame order.
+
+        Everything is computed where the avatar lies, and the correction has to lie there too. Pictures, the camera and
+        what is drawn by chance stay on the CPU until a step needs them, so that chance is the same on every device.
+        """
         self.avatar, self.correction, self.frames, self.options = avatar, correction, frames, options
-        self.lpips, self.backend = lpips, backend
+        self.device = avatar.device
+        self.lpips, self.backend = None if lpips is None else lpips.to(self.device), backend
+        self.camera: Camera = correction.track.camera.to("cpu")
         self.generator = torch.Generator().manual_seed(seed)
         self.windows = [frames.window(k) for k in range(len(frames.rows))]
         self.order: Tensor = torch.zeros(0, dtype=torch.long)
@@ -196,7 +203,7 @@ class Training:
         avatar, weights = self.avatar, self.options.losses
         rows = self.frames.rows[chosen]
         shared = avatar.attributes() if avatar.pose_encoder is None else None
-        loss, errors = torch.zeros(()), []
+        loss, errors = torch.zeros((), device=self.device), []
         poses = self.correction.pose(rows)
         feature_maps = None if shared is not None else self._pose_features(chosen)
         for k, frame in enumerate(chosen.tolist()):
@@ -219,30 +226,29 @@ class Training:
             loss = loss + weights.pose_feature * torch.stack([m - person for m in feature_maps]).square().mean()
         if self._poses_move:
             loss = loss + self.correction.penalty(rows, self.frames.rows, weights)
-        return loss, -10 * math.log10(max(sum(errors) / len(errors), 1e-10))
+        return loss, -10 * math.log10(max(sum(torch.stack(errors).tolist()) / len(errors), 1e-10))
 
     def _pose_features(self, chosen: Int[Tensor, "B"]) -> list[Float[Tensor, "C G G"]]:
         """Feature maps of person and pose together, encoded as one batch."""
         avatar = self.avatar
         person = avatar.features()
-        encoded = avatar.encode(self.frames.position_maps[chosen])
+        encoded = avatar.encode(self.frames.position_maps[chosen].to(self.device))
         return [person + features for features in encoded]
 
-    def _picture_loss(self, frame: int, pose, attributes: Attributes) -> tuple[Tensor, float]:
+    def _picture_loss(self, frame: int, pose: BodyPose, attributes: Attributes) -> tuple[Tensor, Tensor]:
         """The loss of one frame, and its mean squared error over the whole picture."""
         window = self.windows[frame] if self.options.crop else None
         image, mask = self.frames.picture(frame, window)
         white = self.options.background == "white"
         background = torch.ones(3) if white else random_background(self.generator)
-        camera: Camera = self.correction.track.camera
-        if window is not None:
-            camera = camera.crop(*window)
+        image, mask, background = image.to(self.device), mask.to(self.device), background.to(self.device)
+        camera = self.camera if window is None else self.camera.crop(*window)
         target = composite(image, mask, background)
         rendered = self.avatar.render(pose, camera, background, backend=self.backend, attributes=attributes)
         lpips = self.lpips if self.progress >= self.options.losses.lpips_after else None
         loss = picture_loss(rendered, target, mask, self.options.losses, lpips=lpips)
         share = target.numel() / self.frames.images[frame].size
-        return loss, float((rendered.image.detach() - target).square().mean()) * share
+        return loss, (rendered.image.detach() - target).square().mean().double() * share
 
     def _update(self, chosen: Int[Tensor, "B"]) -> None:
         factor = self.rate_factor()
@@ -341,7 +347,7 @@ class Training:
             states.setdefault(int(index), {})[key] = value
         self.adam.load_state_dict({"state": states, "param_groups": self.adam.state_dict()["param_groups"]})
         if self.row_adam is not None:
-            self.row_adam.state = part("row_adam.")
+            self.row_adam.state = {name: value.to(self.device) for name, value in part("row_adam.").items()}
         self.order = tensors["order"].clone()
         self.generator.set_state(tensors["generator"].clone())
 

@@ -27,12 +27,12 @@ def point_visibility(avatar: Avatar, track: BodyTrack, rows: Int[Tensor, "F"], c
     """The largest share of its own area, seen from the front, that each point has in any of the frames."""
     with torch.no_grad():
         attributes = avatar.attributes()
-    best = torch.zeros(avatar.atlas.num_points)
+    best, black = torch.zeros_like(avatar.seen), torch.zeros(3, device=avatar.device)
     for row in rows.tolist():
         albedo = attributes.albedo.clone().requires_grad_(True)
         lit = Attributes(attributes.offsets, albedo, attributes.scales)
         pose = track_pose(track, row)
-        rendered = avatar.render(pose, camera, torch.zeros(3), backend=backend, attributes=lit)
+        rendered = avatar.render(pose, camera, black, backend=backend, attributes=lit)
         (weight,) = torch.autograd.grad(rendered.image.sum(), albedo)
         depth = camera.to_camera(posed_joints(avatar.atlas_joints_rest, avatar.joint_transforms(pose)))[:, 2].mean()
         pixels = (avatar.atlas_spacing * camera.K[0, 0] / depth).square()
@@ -52,7 +52,8 @@ def fill_unseen(avatar: Avatar, seen: Bool[Tensor, "N"]) -> None:
         return
     with torch.no_grad():
         albedo = avatar.attributes().albedo
-        filled = torch.from_numpy(diffuse(albedo.numpy(), seen.numpy(), avatar.atlas_neighbours.numpy(), stand_ins(avatar, seen)))
+        on_cpu = [t.cpu().numpy() for t in (albedo, seen, avatar.atlas_neighbours)]
+        filled = torch.from_numpy(diffuse(*on_cpu, stand_ins(avatar, seen))).to(avatar.device)
         clip = lambda c: c.clamp(0.004, 0.996)  # noqa: E731  (logits must stay finite)
         change = torch.logit(clip(filled)) - torch.logit(clip(albedo))
         avatar.texel_colors[~seen] += change[~seen]
@@ -60,11 +61,12 @@ def fill_unseen(avatar: Avatar, seen: Bool[Tensor, "N"]) -> None:
 
 def stand_ins(avatar: Avatar, seen: Bool[Tensor, "N"]) -> Int[np.ndarray, "N"]:
     """Which point's colour an unseen one would rather have; itself where there is none."""
-    points, normals = avatar.atlas_points_rest.numpy(), avatar.atlas_normals_rest.numpy()
-    shown, mirror = seen.numpy(), avatar.atlas_mirror.numpy()
+    atlas = (avatar.atlas_points_rest, avatar.atlas_normals_rest, avatar.atlas_mirror, avatar.atlas_skin_joints)
+    points, normals, mirror, skin_joints = (t.cpu().numpy() for t in atlas)
+    shown = seen.cpu().numpy()
     across = np.column_stack([points * [1, 1, -1], 0.1 * normals * [1, 1, -1]])  # normals keep thin parts apart; 0.1 m a unit
     opposite = cKDTree(np.column_stack([points, 0.1 * normals])).query(across)[1]
-    on_head = avatar.atlas_skin_joints[:, 0].numpy() == HEAD
+    on_head = skin_joints[:, 0] == HEAD
     return np.where(shown[mirror], mirror, np.where(on_head, np.arange(len(points)), opposite))
 
 

@@ -39,7 +39,7 @@ from tasks.report_content import curves_of, report_of
 from tasks.scoring import mean_scores
 from tasks.settings import Settings, load_settings
 from tasks.tracking import RunRecord, flatten, flatten_settings, log_pending, pending_folder, queue_run
-from tasks.training_run import load_training_frames
+from tasks.training_run import find_device, load_training_frames
 
 
 def main() -> None:
@@ -62,6 +62,8 @@ def read_inputs(paths: SubjectPaths, settings: Settings) -> Inputs:
     refined = read_track(paths.stage1 / "track.npz", made_by="train_stage1")
     try:
         avatars = {stage: load_avatar(require(getattr(paths, stage) / "avatar.safetensors", made_by=f"train_{stage}")) for stage in STAGES}
+        device = find_device(settings.render.backend)
+        avatars = {stage: avatar.to(device) for stage, avatar in avatars.items()}
         body = load_body_model(settings.body.model, uv_path=settings.body.uv, num_betas=len(refined.betas))
     except (AvatarFileError, BodyFileError, UnsafePickleError) as error:
         raise InputError(str(error)) from error
@@ -90,8 +92,8 @@ def refit_heldout(paths: SubjectPaths, avatar: Avatar, track: BodyTrack, split: 
     frames = load_training_frames(paths, track, split.heldout)
     with progress_bar("refitting held-out poses", len(split.heldout)) as show:
         return refine_poses(
-            avatar, track, frames, steps=settings.evaluate.refit_steps, backend=settings.render.backend, show=show
-        )
+            avatar, track.to(avatar.device), frames, steps=settings.evaluate.refit_steps, backend=settings.render.backend, show=show
+        ).to("cpu")
 
 
 def collect_metrics(paths: SubjectPaths, inputs: Inputs, measured: Measured, settings: Settings, *, started: float) -> dict:

@@ -36,7 +36,7 @@ from tasks.artifacts import (
 from tasks.errors import run_stage
 from tasks.options import options_from
 from tasks.settings import Settings, load_settings
-from tasks.training_run import find_lpips, fingerprint, load_training_frames, train_to_the_end
+from tasks.training_run import find_device, find_lpips, fingerprint, load_training_frames, train_to_the_end
 
 
 @dataclass(frozen=True)
@@ -72,10 +72,12 @@ def read_inputs(paths: SubjectPaths, settings: Settings) -> tuple[BodyTrack, UvA
 def train(paths: SubjectPaths, track: BodyTrack, atlas: UvAtlas, frames: TrainingFrames, settings: Settings) -> Trained:
     """Avatar and motion together; then the poses that gained nothing go back, and unseen parts are filled."""
     section, backend = settings.chosen.train_stage1, settings.render.backend
+    device = find_device(backend)
     options = options_from(section.training, TrainingOptions)
     torch.manual_seed(settings.seed)
     look = AvatarOptions(options_from(section.network, NetworkOptions), section.light_degree, None, section.cull_margin)
-    avatar, correction = Avatar(atlas, look, body=track.body, betas=track.betas), PoseCorrection(track)
+    avatar = Avatar(atlas, look, body=track.body, betas=track.betas).to(device)
+    correction = PoseCorrection(track.to(device))
     training = Training(
         avatar, correction, frames, options, lpips=find_lpips(options.losses.lpips), backend=backend, seed=settings.seed
     )
@@ -91,7 +93,7 @@ def train(paths: SubjectPaths, track: BodyTrack, atlas: UvAtlas, frames: Trainin
     seen = point_visibility(avatar, refined, frames.rows, refined.camera, backend=backend) > SEEN_SHARE
     fill_unseen(avatar, seen)
     print(f"stage 1: {training.step_number} steps; {int(worse.sum())} of {len(frames.rows)} frames keep their fitted pose; {int((~seen).sum())} of {len(seen)} points were never seen")
-    return Trained(avatar, refined, training.history)
+    return Trained(avatar, refined.to("cpu"), training.history)
 
 
 if __name__ == "__main__":

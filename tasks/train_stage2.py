@@ -33,7 +33,7 @@ from tasks.artifacts import (
 from tasks.errors import InputError, run_stage
 from tasks.options import options_from
 from tasks.settings import Settings, load_settings
-from tasks.training_run import find_lpips, fingerprint, load_training_frames, train_to_the_end
+from tasks.training_run import find_device, find_lpips, fingerprint, load_training_frames, train_to_the_end
 
 
 @dataclass(frozen=True)
@@ -71,12 +71,13 @@ def read_inputs(paths: SubjectPaths, settings: Settings) -> tuple[Avatar, BodyTr
 def train(paths: SubjectPaths, avatar: Avatar, track: BodyTrack, frames: TrainingFrames, settings: Settings) -> Trained:
     """The pose encoder, and as much of the rest as the settings free."""
     section, backend = settings.chosen.train_stage2, settings.render.backend
+    device = find_device(backend)
     options = options_from(section.training, TrainingOptions)
     torch.manual_seed(settings.seed)
-    dynamic = with_pose_encoder(avatar, options_from(section.pose_encoder, PoseEncoderOptions))
+    dynamic = with_pose_encoder(avatar, options_from(section.pose_encoder, PoseEncoderOptions)).to(device)
     training = Training(
         dynamic,
-        PoseCorrection(track),
+        PoseCorrection(track.to(device)),
         frames,
         options,
         lpips=find_lpips(options.losses.lpips),

@@ -17,8 +17,11 @@ import torch
 from pydantic import BaseModel
 
 from model.body.track import BodyTrack
+from model.camera import camera_from_focal
 from model.checkpoint import clear_checkpoints, load_checkpoint, save_checkpoint
+from model.gaussians import Gaussians
 from model.lpips import HUB_FILE, Lpips, load_lpips
+from model.render.rasterize import HOW_TO_INSTALL, Backend, choose_backend, choose_device, rasterize
 from model.training import Training, TrainingFrames, run_training
 from tasks.artifacts import SubjectPaths, read_frame, read_mask
 from tasks.errors import InputError, Interrupted
@@ -39,6 +42,35 @@ def load_training_frames(paths: SubjectPaths, track: BodyTrack, frame_ids: Seque
     if images.shape[1:3] != (track.height, track.width):
         raise InputError(f"the body track is for {track.width} x {track.height} px, but frames/ has {images.shape[2]} x {images.shape[1]}; run: dvc repro fit_smpl")
     return TrainingFrames(torch.tensor([row_of[frame] for frame in ordered]), images, masks)
+
+
+def find_device(backend: Backend) -> torch.device:
+    """Where `render.backend` puts the work: on the GPU where the rasteriser draws there, else on the CPU.
+
+    Draws one Gaussian on a GPU, for a package can import and still have no kernels; gsplat compiles its own then.
+
+    Raises:
+        InputError: a CUDA backend is asked for that does not work here; the message says what to do.
+    """
+    try:
+        device = choose_device(backend)
+    except (ValueError, ImportError) as error:
+        raise InputError(f"render.backend: {error}") from error
+    if device.type == "cpu":
+        if backend == "auto" and torch.cuda.is_available():
+            print(f"a GPU is there, but no rasteriser for it, so the CPU works; to use the GPU: {HOW_TO_INSTALL['gsplat']}")
+        return device
+    name = choose_backend(backend, device)
+    print(f"working on {torch.cuda.get_device_name(device)}, drawing with {name} (its first use may compile for minutes)")
+    try:
+        one = Gaussians(*(torch.ones(shape, device=device) for shape in ((1, 3), (1,), (1, 3), (1,))))
+        rasterize(one, camera_from_focal(16.0, 16, 16), torch.zeros(3, device=device), backend=name).image.sum().item()
+    except Exception as error:
+        raise InputError(
+            f"render.backend: {name} imports but cannot draw on this GPU: {type(error).__name__}: {error}\n"
+            f"  its package: {HOW_TO_INSTALL[name]}\n  or set render.backend: cpu"
+        ) from error
+    return device
 
 
 def find_lpips(weight: float) -> Lpips | None:

@@ -5,8 +5,9 @@ Axes: F frames, S shape coefficients, J joints (the root is joint 0). Lengths ar
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -51,3 +52,8 @@ class BodyTrack:
     def camera(self) -> Camera:
         """The one view that all frames share."""
         return Camera(self.K, self.w2c, self.width, self.height)
+
+    def to(self, device: torch.device | str) -> BodyTrack:
+        """The same track with its tensors on another device."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{name: value.to(device) for name, value in values.items() if isinstance(value, Tensor)})

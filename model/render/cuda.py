@@ -46,9 +46,9 @@ def rasterize_diff_gaussian(
         Image, alpha and depth (metres times alpha). Differentiable in the Gaussians and the background.
     """
     check_camera(camera)
-    gaussians, camera = _hide_undrawable(gaussians), camera.to(gaussians.means.device, torch.float32)
-    canvas, left, top = centered_canvas(camera)
-    rasterizer = package.GaussianRasterizer(_diff_gaussian_settings(canvas, package))
+    gaussians, device = _hide_undrawable(gaussians), gaussians.means.device
+    canvas, left, top = centered_canvas(camera.to(dtype=torch.float32))
+    rasterizer = package.GaussianRasterizer(_diff_gaussian_settings(canvas, device, package))
     rows, columns = slice(top, top + camera.height), slice(left, left + camera.width)
 
     def draw(values: Float[Tensor, "N 3"]) -> Float[Tensor, "H W 3"]:
@@ -62,7 +62,7 @@ def rasterize_diff_gaussian(
         )[0]
         return picture.permute(1, 2, 0)[rows, columns]
 
-    z = camera.to_camera(gaussians.means)[:, 2]
+    z = camera.to(device, torch.float32).to_camera(gaussians.means)[:, 2]
     color = draw(gaussians.colors)
     alpha, depth, _ = draw(torch.stack([torch.ones_like(z), z, torch.zeros_like(z)], dim=-1)).unbind(-1)
     return Rendered(color + (1 - alpha[..., None]) * background, alpha, depth)
@@ -128,19 +128,19 @@ def projection_matrix(camera: Camera) -> Float[Tensor, "4 4"]:
     return projection
 
 
-def _diff_gaussian_settings(camera: Camera, package: ModuleType):
-    """The view as the authors' code wants it: matrices transposed, for row vectors."""
+def _diff_gaussian_settings(camera: Camera, device: torch.device, package: ModuleType):
+    """The view as the authors' code wants it: matrices transposed, for row vectors, on the GPU."""
     fields = dict(
         image_height=camera.height,
         image_width=camera.width,
         tanfovx=camera.width / (2 * float(camera.K[0, 0])),
         tanfovy=camera.height / (2 * float(camera.K[1, 1])),
-        bg=torch.zeros(3, device=camera.K.device),
+        bg=torch.zeros(3, device=device),
         scale_modifier=1.0,
-        viewmatrix=camera.w2c.T.contiguous(),
-        projmatrix=(projection_matrix(camera) @ camera.w2c).T.contiguous(),
+        viewmatrix=camera.w2c.T.contiguous().to(device),
+        projmatrix=(projection_matrix(camera) @ camera.w2c).T.contiguous().to(device),
         sh_degree=0,
-        campos=-camera.w2c[:3, :3].T @ camera.w2c[:3, 3],
+        campos=(-camera.w2c[:3, :3].T @ camera.w2c[:3, 3]).to(device),
         prefiltered=False,
         debug=False,
         antialiasing=False,  # a field of later versions

@@ -98,6 +98,30 @@ def choose_backend(wanted: Backend, device: torch.device | str) -> str:
     raise ImportError("no rasteriser for CUDA tensors can be imported:\n" + "\n".join(failures) + "\n  or render with backend 'cpu'")
 
 
+def choose_device(backend: Backend) -> torch.device:
+    """Settle where an avatar is trained and drawn: on the GPU where a rasteriser can draw there, else on the CPU.
+
+    Args:
+        backend: `auto` takes the GPU only if PyTorch sees one and a CUDA package imports; a CUDA backend insists on both.
+
+    Raises:
+        ValueError: unknown name, or a CUDA backend where PyTorch sees no GPU; the message says what to do.
+        ImportError: a CUDA backend whose package is missing; the message says how to install it.
+    """
+    if backend == "cpu" or (backend == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    if backend in CUDA_BACKENDS and not torch.cuda.is_available():
+        reason = "this PyTorch is built for the CPU" if torch.version.cuda is None else "no NVIDIA driver answers, or CUDA_VISIBLE_DEVICES hides it"
+        raise ValueError(f"rasteriser {backend!r} needs a CUDA GPU, but PyTorch {torch.__version__} sees none: {reason}; use 'auto' or 'cpu'")
+    try:
+        choose_backend(backend, "cuda")
+    except ImportError:
+        if backend != "auto":
+            raise
+        return torch.device("cpu")
+    return torch.device("cuda")
+
+
 def _check_shapes(gaussians: Gaussians, background: Tensor) -> None:
     """Refuse tensors of unequal length: compiled code would read past their end."""
     num_gaussians = gaussians.means.shape[0] if gaussians.means.ndim else 0
