@@ -11,7 +11,6 @@ import cv2
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-MIN_TRACKED_CORNERS = 20  # fewer say nothing about the camera
 MAX_GROWTH = 2.0  # a square around a walking person gets at most this many times the pixels per side
 EVEN = 8  # px; sides are multiples of this
 
@@ -92,24 +91,3 @@ def window_around(boxes: Float[np.ndarray, "F 4"], *, margin: float, resolution:
     growth = min(MAX_GROWTH, side / (longest * (1 + 2 * margin))) if longest > 0 else 1.0
     x0, y0 = np.floor((low + high) / 2 - side / 2 + 0.5).astype(int)
     return Window(int(x0), int(y0), side, EVEN * max(1, round(growth * resolution / EVEN)))
-
-
-def camera_shift(
-    before: UInt8[np.ndarray, "H W 3"], now: UInt8[np.ndarray, "H W 3"], box: tuple[float, float, float, float]
-) -> float | None:
-    """How far the background moved between two frames, as a share of the picture's width; None where it has no texture.
-
-    Corners outside `box` (x0, y0, x1, y1, px: the person, in either frame) are followed by optical flow.
-    """
-    old, new = (cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (before, now))
-    outside = np.full(old.shape, 255, np.uint8)
-    x0, y0, x1, y1 = (int(v) for v in box)
-    outside[max(0, y0) : y1, max(0, x0) : x1] = 0
-    corners = cv2.goodFeaturesToTrack(old, 300, 0.01, 8, mask=outside)
-    if corners is None or len(corners) < MIN_TRACKED_CORNERS:
-        return None
-    moved, status, _ = cv2.calcOpticalFlowPyrLK(old, new, corners, None)
-    kept = status.ravel() == 1
-    if kept.sum() < MIN_TRACKED_CORNERS:
-        return None
-    return float(np.median(np.linalg.norm((moved - corners).reshape(-1, 2)[kept], axis=1)) / old.shape[1])

@@ -1,19 +1,22 @@
 """Stage: from a video to the frames that show the person, cut to one square with the camera following.
 
-Axes: F kept frames, H x W source pixels. Reads the video; writes frames/NNNNNN.png and frames/clip.json.
+Axes: F kept frames, H x W source pixels. Reads the video; writes frames/NNNNNN.png and frames/clip.json. A bent lens is made
+straight and a camera that shook a little is steadied, both before the square is cut.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import Float, Int, UInt8
 
-from model.fitting.landmarks import MissingDetectorError, PoseLandmarks, track_clip
-from model.video import Window, camera_shift, sample_times, window_around
+from model.camera_motion import CameraMotion, carry_back, measure_camera, scale_similarity, steady_frame
+from model.fitting.landmarks import MissingDetectorError, NobodyThereError, PoseLandmarks, track_clip
+from model.lens import Lens
+from model.video import Window, sample_times, window_around
 from tasks.artifacts import ClipInfo, SubjectPaths, frame_name, replaced_folder, subject_paths, timed, write_image, write_json
 from tasks.errors import InputError, run_stage
 from tasks.progress import progress_bar
@@ -22,8 +25,8 @@ from tasks.video_file import VideoFile, frames_of, open_video
 
 SEARCH_SIDE = 960  # px, longer side of the pictures that the person is looked for in
 GUESSED_FOCAL = 1.2  # times the longer side: about 45 degrees across, a telephone's main camera filming
-STILL_CAMERA = 0.004  # background motion over the clip, as a share of the width, that still counts as a tripod; 5 px of 1280
-NUM_CAMERA_LOOKS = 5
+STILL_CAMERA = 0.001  # of the width, that the picture's corners may move on a tripod: compression and wind; 1.3 px of 1280
+SHAKING_CAMERA = 0.05  # of the width, up to which a camera held by hand is steadied
 SMALL_PERSON = 0.5  # of the square's side: less than this loses detail, and the user is told
 
 
@@ -33,13 +36,15 @@ class Found:
 
     Attributes:
         indices: source frame of each sample.
-        people: landmarks in source px, None where nobody was found.
-        moved: how far the background moved at most, as a share of the width; None where it cannot be told.
+        people: landmarks in source px, in the steadied picture; None where nobody was found.
+        to_frame: the similarity from the steadied picture to each sample as it was filmed; None for a still camera.
+        notes: what a user should know of the camera.
     """
 
     indices: Int[np.ndarray, "F"]
     people: list[PoseLandmarks | None]
-    moved: float | None
+    to_frame: Float[np.ndarray, "F 2 3"] | None
+    notes: list[str]
 
 
 def main() -> None:
@@ -48,9 +53,10 @@ def main() -> None:
     with timed(paths, "extract_frames"):
         video = open_video(settings.subject.video)
         notes = check_length(video, settings.extract_frames)
-        found = find_person(video, settings.extract_frames)
+        lens = choose_lens(video, settings.extract_frames)
+        found = find_person(video, lens, settings.extract_frames)
         clip, window = describe_clip(video, found, settings.extract_frames, notes)
-        write_frames(paths, video, clip, window)
+        write_frames(paths, video, lens, found, clip, window)
     print("\n".join([f"{len(clip.frame_ids)} frames of {clip.resolution} px", *clip.notes]))
 
 
@@ -78,25 +84,107 @@ def check_length(video: VideoFile, settings: ExtractFramesSettings) -> list[str]
     return []
 
 
-def find_person(video: VideoFile, settings: ExtractFramesSettings) -> Found:
-    """Sample the video evenly and follow the person through the samples.
+def choose_lens(video: VideoFile, settings: ExtractFramesSettings) -> Lens | None:
+    """The lens that the user describes; None for one that keeps lines straight.
 
     Raises:
-        InputError: nobody is found, or in too few of the samples; or the detector is not installed.
+        InputError: coefficients without a focal length, or that cannot be a lens.
+    """
+    if settings.distortion is None:
+        return None
+    focal = settings.focal_px or video.focal_px
+    if focal is None:
+        raise InputError(
+            "extract_frames.distortion is given without a focal length, which its coefficients speak of; set "
+            "extract_frames.focal_px as well, both come from the same calibration"
+        )
+    lens = Lens(_intrinsics(focal, video), tuple(settings.distortion), video.width, video.height)
+    try:
+        lens.check()
+    except ValueError as error:
+        raise InputError(
+            f"extract_frames.distortion: {error}; expected k1, k2, p1, p2, k3 in OpenCV's order, of a camera with "
+            f"focal_px {focal:.0f} and pictures of {video.width}x{video.height} px"
+        ) from error
+    return lens
+
+
+def find_person(video: VideoFile, lens: Lens | None, settings: ExtractFramesSettings) -> Found:
+    """Sample the video evenly, follow the person through the samples, and see what the camera did meanwhile.
+
+    Raises:
+        InputError: nobody is found, or in too few of the samples; the camera moves; or the detector is not installed.
     """
     if (settings.num_frames is None) == (settings.fps is None):
         raise InputError("params.yaml: set either extract_frames.num_frames or extract_frames.fps, and the other to null")
     indices = sample_times(video.times, num_frames=settings.num_frames, fps=settings.fps)
     scale = min(1.0, SEARCH_SIDE / max(video.width, video.height))
-    pictures = [_shrink(frame, scale) for frame in _decoded(video, indices, "reading the video")]
+    pictures = [_shrink(frame, scale) for frame in _decoded(video, lens, indices, "reading the video")]
     indices = indices[: len(pictures)]
+    people = follow_person(video, indices, pictures, scale, settings)
+    check_presence(video, people, settings)
+    motion = measure_camera(pictures, [p and p.box for p in people])
+    to_frame, notes = judge_camera(motion, pictures[0].shape[1], scale, video, indices, settings)
+    people = [p and _scaled(p, 1 / scale) for p in people]
+    if to_frame is not None:
+        people = [p and _steadied(p, similarity) for p, similarity in zip(people, to_frame, strict=True)]
+    return Found(indices, people, to_frame, notes)
+
+
+def follow_person(
+    video: VideoFile, indices: Int[np.ndarray, "F"], pictures: list[UInt8[np.ndarray, "h w 3"]], scale: float, settings: ExtractFramesSettings
+) -> list[PoseLandmarks | None]:
+    """The subject in each of the small pictures, in their px.
+
+    Raises:
+        InputError: the detector is not installed, or nobody is in subject_box.
+    """
+    box = None
+    if settings.subject_box is not None:
+        x, y, width, height = (value * scale for value in settings.subject_box)
+        box = (x, y, x + width, y + height)
     try:
         with progress_bar("looking for the person", len(pictures)) as show:
-            people = track_clip(pictures, with_mask=False, progress=show)
+            return track_clip(pictures, with_mask=False, subject_box=box, progress=show)
     except MissingDetectorError as error:
         raise InputError(str(error)) from error
-    check_presence(video, people, settings)
-    return Found(indices, [p and _scaled(p, 1 / scale) for p in people], _camera_motion(pictures, people))
+    except NobodyThereError as error:
+        x0, y0, x1, y1 = (value / scale for value in error.box)
+        seconds = video.times[indices[error.frame]]
+        raise InputError(
+            f"extract_frames.subject_box {settings.subject_box} (x, y, width, height in px of {video.width}x{video.height}) fits "
+            f"nobody in any sampled frame; the person nearest to it fills [{x0:.0f}, {y0:.0f}, {x1 - x0:.0f}, {y1 - y0:.0f}] "
+            f"at {seconds:.1f} s"
+        ) from error
+
+
+def judge_camera(
+    motion: CameraMotion, width: int, scale: float, video: VideoFile, indices: Int[np.ndarray, "F"], settings: ExtractFramesSettings
+) -> tuple[Float[np.ndarray, "F 2 3"] | None, list[str]]:
+    """Whether the camera stood still; how to steady it where it shook a little; and what to tell the user.
+
+    Args:
+        width: of the small pictures that the motion was measured on, px. scale: their size over the video's.
+
+    Raises:
+        InputError: it moved more than can be steadied.
+    """
+    if not motion.known:
+        return None, ["the background shows too little to tell whether the camera stood still"]
+    moved = float(motion.moved_px[motion.worst])
+    if moved <= STILL_CAMERA * width:
+        return None, []
+    said = f"the background lies up to {moved / scale:.0f} px ({moved / width:.1%} of the width) off where it is in the middle of the clip"
+    if moved > SHAKING_CAMERA * width:
+        if settings.allow_moving_camera:
+            return None, [f"{said}: the camera moves, and the avatar suffers for it (extract_frames.allow_moving_camera)"]
+        raise InputError(
+            f"the camera of {video.path} moves: {said}, most of all at {video.times[indices[motion.worst]]:.1f} s, expected at most "
+            f"{SHAKING_CAMERA:.0%}; film from a tripod or with the telephone leant on something, without zooming, cut the video to "
+            f"a part where the camera stands still, or set extract_frames.allow_moving_camera: true to go on all the same"
+        )
+    to_frame = scale_similarity(_nearest_known(motion.to_frame), 1 / scale)
+    return to_frame, [f"the camera shook ({said}): the frames are steadied on the background"]
 
 
 def check_presence(video: VideoFile, people: list[PoseLandmarks | None], settings: ExtractFramesSettings) -> None:
@@ -154,25 +242,30 @@ def describe_clip(
         cy=float(K[1, 2]),
         boxes=in_window.tolist(),
         dropped={str(int(i)): "no person found" for i, p in zip(found.indices, found.people, strict=True) if p is None},
-        notes=notes + _notes(found, in_window, window),
+        notes=notes + found.notes + _notes(found, in_window, window),
     )
     return clip, window
 
 
-def write_frames(paths: SubjectPaths, video: VideoFile, clip: ClipInfo, window: Window) -> None:
-    """Decode the kept frames again, cut them and write them with their record, all or nothing."""
+def write_frames(
+    paths: SubjectPaths, video: VideoFile, lens: Lens | None, found: Found, clip: ClipInfo, window: Window
+) -> None:
+    """Decode the kept frames again, steady and cut them, and write them with their record, all or nothing."""
     indices = np.array(clip.source_frames)
+    to_frame = None if found.to_frame is None else dict(zip(found.indices.tolist(), found.to_frame, strict=True))
     with replaced_folder(paths.frames) as folder:
-        for frame_id, frame in zip(clip.frame_ids, _decoded(video, indices, "writing frames"), strict=True):
-            write_image(folder / frame_name(frame_id), window.cut(frame))
+        frames = _decoded(video, lens, indices, "writing frames")
+        for frame_id, index, frame in zip(clip.frame_ids, clip.source_frames, frames, strict=True):
+            steady = frame if to_frame is None else steady_frame(frame, to_frame[index])
+            write_image(folder / frame_name(frame_id), window.cut(steady))
         write_json(folder / "clip.json", vars(clip))
 
 
-def _decoded(video: VideoFile, indices: Int[np.ndarray, "F"], what: str) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
-    """The frames of these indices, with a progress bar."""
+def _decoded(video: VideoFile, lens: Lens | None, indices: Int[np.ndarray, "F"], what: str) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
+    """The frames of these indices, made straight, with a progress bar."""
     with progress_bar(what, len(indices)) as show:
         for done, frame in enumerate(frames_of(video.path, indices), start=1):
-            yield frame
+            yield frame if lens is None else lens.straighten(frame)
             show(done)
 
 
@@ -192,15 +285,19 @@ def _intrinsics(focal_px: float, video: VideoFile) -> np.ndarray:
     return np.array([[focal_px, 0, video.width / 2], [0, focal_px, video.height / 2], [0, 0, 1.0]])
 
 
-def _camera_motion(pictures: list[np.ndarray], people: list[PoseLandmarks | None]) -> float | None:
-    """How far the background is at most from where it is in the middle of the clip, as a share of the width."""
-    seen = [i for i, p in enumerate(people) if p is not None]
-    boxes = np.array([people[i].box for i in seen])
-    person = (*boxes[:, :2].min(axis=0), *boxes[:, 2:].max(axis=0))
-    middle = pictures[seen[len(seen) // 2]]
-    looks = np.linspace(0, len(seen) - 1, NUM_CAMERA_LOOKS).astype(int)
-    shifts = [camera_shift(middle, pictures[seen[i]], person) for i in looks]
-    return max((s for s in shifts if s is not None), default=None)
+def _steadied(person: PoseLandmarks, to_frame: Float[np.ndarray, "2 3"]) -> PoseLandmarks:
+    """The same landmarks in the steadied picture."""
+    corners = carry_back(np.array(person.box).reshape(2, 2), to_frame)
+    return replace(
+        person, points=carry_back(person.points, to_frame), box=tuple(corners.ravel().tolist()), alignment=carry_back(person.alignment, to_frame)
+    )
+
+
+def _nearest_known(similarities: Float[np.ndarray, "F 2 3"]) -> Float[np.ndarray, "F 2 3"]:
+    """Similarities with gaps filled by the nearest frame that has one."""
+    known = np.flatnonzero(np.isfinite(similarities[:, 0, 0]))
+    nearest = np.abs(np.arange(len(similarities))[:, None] - known).argmin(axis=1)
+    return similarities[known[nearest]]
 
 
 def _notes(found: Found, boxes: np.ndarray, window: Window) -> list[str]:
@@ -209,8 +306,6 @@ def _notes(found: Found, boxes: np.ndarray, window: Window) -> list[str]:
     lost = sum(p is None for p in found.people)
     if lost:
         notes.append(f"{lost} of {len(found.people)} sampled frames show no person and are left out")
-    if found.moved is not None and found.moved > STILL_CAMERA:
-        notes.append(f"the camera seems to move (by {found.moved:.1%} of the width); a camera on a tripod gives a better avatar")
     height = float(np.median(boxes[:, 3] - boxes[:, 1]))
     if height < SMALL_PERSON * window.resolution:
         notes.append(f"the person is only {height:.0f} px tall in the square of {window.resolution} px, because it walks far")

@@ -14,11 +14,12 @@ from jaxtyping import Float, UInt8
 
 from model.fitting import blazepose_boxes as boxes
 from model.fitting import blazepose_decode as decode
+from model.fitting import subject
 from model.fitting.blazepose_boxes import Roi
 from model.fitting.blazepose_decode import BLAZEPOSE_NAMES
 from model.fitting.blazepose_networks import MissingDetectorError, Network
 
-__all__ = ["BLAZEPOSE_NAMES", "MissingDetectorError", "PoseDetector", "PoseLandmarks", "track_clip"]
+__all__ = ["BLAZEPOSE_NAMES", "MissingDetectorError", "NobodyThereError", "PoseDetector", "PoseLandmarks", "track_clip"]
 
 MIN_DETECTION = 0.5  # score below which a box is no person (published graph)
 MIN_PRESENCE = 0.5  # presence below which the person is lost (published graph)
@@ -29,6 +30,9 @@ ROOM = 1.05  # of the mask's own extent
 MAX_JUMP = 1.0  # beyond this, who is found after a loss is somebody else; see _jump
 NUM_LOOKS = 9  # frames of a clip that are searched for its subject
 TILE_OVERLAP = 0.5  # of a tile, when a small person is looked for tile by tile
+SAME_PLACE = 0.2  # jump below which two squares hold the same person; a turned torso moves its square by less
+GUIDED_OVERLAP = 0.35  # IoU with where the person is said to be, below which it is somebody else
+GUIDE_ROOM = 1.3  # of the guide's longer side, searched when the person is not where it was
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,18 @@ class PoseLandmarks:
     def roi(self) -> Roi:
         """The square of the picture that holds this person."""
         return boxes.roi_from_alignment(*self.alignment)
+
+
+class NobodyThereError(ValueError):
+    """No person is where the subject was said to be.
+
+    Attributes:
+        frame, box: the person who comes nearest to that place: row of the frame and x0, y0, x1, y1, px.
+    """
+
+    def __init__(self, frame: int, box: tuple[float, float, float, float]) -> None:
+        super().__init__(f"nobody is there; the nearest person fills {box} in frame {frame}")
+        self.frame, self.box = frame, box
 
 
 class PoseDetector:
@@ -96,6 +112,41 @@ class PoseDetector:
                 return self._read(image, first.roi, with_mask=with_mask) or self._read(image, roi, with_mask=with_mask)
         return None
 
+    def everybody(
+        self, image: UInt8[np.ndarray, "H W 3"], known: Sequence[PoseLandmarks] = ()
+    ) -> list[PoseLandmarks]:
+        """All people in the picture, in no order.
+
+        The detector sees one or two of them at a time, so the picture is searched as a whole and tile by tile.
+
+        Args:
+            known: people of the frame before, who are looked for where they were.
+        """
+        squares = [person.roi for person in known] + [roi for window in _windows(image.shape) for roi, _ in self._find_in(image, window)]
+        people: list[PoseLandmarks] = []
+        for square in squares:
+            if any(_jump(person.roi, square) < SAME_PLACE for person in people):
+                continue
+            person = self._read(image, square, with_mask=False)
+            if person is not None and not any(_jump(other.roi, person.roi) < SAME_PLACE for other in people):
+                people.append(person)
+        return people
+
+    def at(
+        self, image: UInt8[np.ndarray, "H W 3"], box: tuple[float, float, float, float], previous: PoseLandmarks | None, *, with_mask: bool = True
+    ) -> PoseLandmarks | None:
+        """The person who fills a box (x0, y0, x1, y1, px), looked for where it was in the frame before and then inside the box."""
+        if previous is not None:
+            found = self._read(image, previous.roi, with_mask=with_mask)
+            if found is not None and _overlap(found.box, box) >= GUIDED_OVERLAP:
+                return found
+        side = GUIDE_ROOM * max(box[2] - box[0], box[3] - box[1])
+        window = Roi(((box[0] + box[2]) / 2, (box[1] + box[3]) / 2), float(side), 0.0)
+        found = [self._read(image, roi, with_mask=with_mask) for roi, _ in self._find_in(image, window)]
+        found = [person for person in found if person is not None]
+        best = max(found, key=lambda person: _overlap(person.box, box), default=None)
+        return best if best is not None and _overlap(best.box, box) >= GUIDED_OVERLAP else None
+
     def segment(self, image: UInt8[np.ndarray, "H W 3"], person: PoseLandmarks) -> Float[np.ndarray, "H W"]:
         """A finer mask of a person who is found already: share of person in each pixel, 0..1.
 
@@ -112,10 +163,6 @@ class PoseDetector:
             total += boxes.paste_roi(((mask + mirrored) / 2).astype(np.float32), square, height, width)
         return total / len(squares)
 
-    def prominence(self, image: UInt8[np.ndarray, "H W 3"]) -> float:
-        """Size in px, less when off the middle, of the most prominent person in the picture; 0 where nobody is."""
-        return max((_prominence(roi, image.shape) for roi, _ in self._find(image)), default=0.0)
-
     def _ranked(self, image: UInt8[np.ndarray, "H W 3"], previous: PoseLandmarks | None) -> list[Roi]:
         """Squares of those in the picture who can be the person, the likeliest first."""
         found = [roi for roi, _ in self._find(image)]
@@ -127,16 +174,8 @@ class PoseDetector:
 
     def _find(self, image: UInt8[np.ndarray, "H W 3"]) -> list[tuple[Roi, float]]:
         """Squares of everybody in the picture; when nobody is seen in the whole, it is searched tile by tile."""
-        height, width = image.shape[:2]
-        whole = Roi((width / 2, height / 2), float(max(width, height)), 0.0)
-        found = self._find_in(image, whole)
-        if found:
-            return found
-        side = float(min(width, height))
-        count = int(np.ceil((max(width, height) - side) / (side * TILE_OVERLAP))) + 1
-        starts = np.linspace(0, max(width, height) - side, count) + side / 2
-        tiles = [Roi((s, height / 2) if width >= height else (width / 2, s), side, 0.0) for s in starts]
-        found = [hit for tile in tiles if count > 1 for hit in self._find_in(image, tile)]
+        whole, *tiles = _windows(image.shape)
+        found = self._find_in(image, whole) or [hit for tile in tiles for hit in self._find_in(image, tile)]
         return sorted(found, key=lambda hit: -hit[1])
 
     def _find_in(self, image: UInt8[np.ndarray, "H W 3"], window: Roi) -> list[tuple[Roi, float]]:
@@ -176,30 +215,42 @@ def track_clip(
     *,
     detector: PoseDetector | None = None,
     with_mask: bool = True,
+    subject_box: tuple[float, float, float, float] | None = None,
+    guides: Sequence[tuple[float, float, float, float]] | None = None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> list[PoseLandmarks | None]:
-    """Follow one person through a clip: the one who looks largest and most central in a handful of frames over the clip.
+    """Follow one person through a clip: the one who looks largest and most central, or who is in `subject_box`.
 
-    That person is followed from its best frame to the end, and then from there back to the start, so that somebody who
-    is in the picture before the subject enters is not taken for it.
+    Where a handful of frames shows one person, it is followed from its best frame to the end and from there back to the
+    start. Where they show more, everybody is found in every frame and the subject's way is decided over the whole clip
+    (see subject.py), so that somebody who walks past is not taken for it.
 
     Args:
         images: the frames, in order. A sequence may load them when asked: each is read once, and a few once more.
         detector: a detector to use again; None makes one.
         with_mask: whether to keep a mask for each frame (4 bytes a pixel).
+        subject_box: x0, y0, x1, y1, px, around the subject in the first frame that shows anybody there.
+        guides: where the subject is in each frame (x0, y0, x1, y1, px), when that is known already.
         progress: called with the number of frames done.
 
     Returns:
         One answer a frame; None where the person is not found.
+
+    Raises:
+        NobodyThereError: no frame shows a person in `subject_box`.
     """
     detector = detector or PoseDetector()
     images = images if isinstance(images, Sequence) else list(images)
-    followed: list[PoseLandmarks | None] = [None] * len(images)
     if not len(images):
-        return followed
-    start = _best_look(images, detector)
-    last = None
-    done = 0
+        return []
+    if guides is not None:
+        return _follow_guides(images, guides, detector, with_mask, progress)
+    looks = {i: detector.everybody(images[i]) for i in sorted(set(np.linspace(0, len(images) - 1, NUM_LOOKS).round().astype(int).tolist()))}
+    if subject_box is not None or max(len(people) for people in looks.values()) > 1:
+        return _follow_among_others(images, subject_box, detector, with_mask, progress)
+    start = max(looks, key=lambda i: (max((_prominence(p.roi, images[i].shape) for p in looks[i]), default=0.0), -i))
+    followed: list[PoseLandmarks | None] = [None] * len(images)
+    last, done = None, 0
     for order in (range(start, len(images)), range(start - 1, -1, -1)):
         last = followed[start]
         for i in order:
@@ -210,10 +261,84 @@ def track_clip(
     return followed
 
 
-def _best_look(images: Sequence[UInt8[np.ndarray, "H W 3"]], detector: PoseDetector) -> int:
-    """Which of a few frames over the clip shows the most prominent person."""
-    looks = sorted(set(np.linspace(0, len(images) - 1, NUM_LOOKS).round().astype(int).tolist()))
-    return max(looks, key=lambda i: (detector.prominence(images[i]), -i))
+def _follow_guides(
+    images: Sequence[UInt8[np.ndarray, "H W 3"]], guides: Sequence[tuple[float, float, float, float]], detector: PoseDetector,
+    with_mask: bool, progress: Callable[[int], None],
+) -> list[PoseLandmarks | None]:  # fmt: skip
+    """The person in the box of each frame."""
+    followed: list[PoseLandmarks | None] = []
+    last = None
+    for image, box in zip(images, guides, strict=True):
+        followed.append(detector.at(image, box, last, with_mask=with_mask))
+        last = followed[-1] or last
+        progress(len(followed))
+    return followed
+
+
+def _follow_among_others(
+    images: Sequence[UInt8[np.ndarray, "H W 3"]], box: tuple[float, float, float, float] | None, detector: PoseDetector,
+    with_mask: bool, progress: Callable[[int], None],
+) -> list[PoseLandmarks | None]:  # fmt: skip
+    """The subject among everybody who is seen in any frame."""
+    crowd: list[list[PoseLandmarks]] = []
+    sightings = []
+    for image in images:
+        crowd.append(detector.everybody(image, crowd[-1] if crowd else ()))
+        sightings.append(_sightings(image, crowd[-1]))
+        progress(len(crowd))
+    if not any(crowd):
+        return [None] * len(images)
+    if box is None:
+        chain = subject.choose_subject(sightings, _everyone_once(crowd))
+    else:
+        chain = subject.follow(sightings, _person_in(crowd, box))
+    people = [None if n is None else crowd[i][n] for i, n in enumerate(chain)]
+    # a second look, at a square that fits the person
+    return [p and (detector._read(image, p.roi, with_mask=with_mask) or p) for image, p in zip(images, people, strict=True)]
+
+
+def _everyone_once(crowd: list[list[PoseLandmarks]]) -> list[tuple[int, int]]:
+    """Everybody of the frame in which most people are seen: whoever matters in the clip is most likely there."""
+    fullest = max(range(len(crowd)), key=lambda i: (len(crowd[i]), -abs(i - len(crowd) // 2)))
+    return [(fullest, n) for n in range(len(crowd[fullest]))]
+
+
+def _person_in(crowd: list[list[PoseLandmarks]], box: tuple[float, float, float, float]) -> tuple[int, int]:
+    """Frame and number of the first person who fills a box.
+
+    Raises:
+        NobodyThereError: there is none.
+    """
+    for i, people in enumerate(crowd):
+        overlaps = [_overlap(person.box, box) for person in people]
+        if overlaps and max(overlaps) >= GUIDED_OVERLAP:
+            return i, int(np.argmax(overlaps))
+    nearest = max(((_overlap(p.box, box), i, p.box) for i, people in enumerate(crowd) for p in people), key=lambda hit: hit[:2])
+    raise NobodyThereError(nearest[1], nearest[2])
+
+
+def _sightings(image: UInt8[np.ndarray, "H W 3"], people: list[PoseLandmarks]) -> subject.Sightings:
+    """What tells the people of a frame from each other."""
+    squares = np.array([[*p.roi.centre, p.roi.size] for p in people]).reshape(-1, 3)
+    colours = [subject.clothes_colours(image, p.points) for p in people]
+    return subject.Sightings(
+        squares, np.array(colours).reshape(len(people), -1), np.array([_prominence(p.roi, image.shape) for p in people])
+    )
+
+
+def _windows(shape: tuple[int, ...]) -> list[Roi]:
+    """The whole picture as a square, then tiles of its shorter side where it is not square."""
+    height, width = shape[:2]
+    side = float(min(width, height))
+    count = int(np.ceil((max(width, height) - side) / (side * TILE_OVERLAP))) + 1
+    starts = np.linspace(0, max(width, height) - side, count) + side / 2
+    tiles = [Roi((s, height / 2) if width >= height else (width / 2, s), side, 0.0) for s in starts]
+    return [Roi((width / 2, height / 2), float(max(width, height)), 0.0), *(tiles if count > 1 else [])]
+
+
+def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> float:
+    """Intersection over union of two boxes."""
+    return float(boxes.box_iou(np.asarray(a), np.asarray(b)[None])[0])
 
 
 def _prominence(roi: Roi, shape: tuple[int, ...]) -> float:
@@ -224,9 +349,8 @@ def _prominence(roi: Roi, shape: tuple[int, ...]) -> float:
 
 
 def _jump(before: Roi, now: Roi) -> float:
-    """How much a person would have moved and grown: in sides of its square, plus the logarithm of the change of size."""
-    moved = np.linalg.norm(np.asarray(now.centre) - np.asarray(before.centre)) / before.size
-    return float(moved + abs(np.log(now.size / before.size)))
+    """How much a person would have moved and grown between two squares."""
+    return float(subject.jump(np.array([*before.centre, before.size]), np.array([*now.centre, now.size])))
 
 
 def _bounds(roi: Roi, shape: tuple[int, ...]) -> tuple[float, float, float, float]:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from ruamel.yaml import YAML
 
-from model.video import Window, camera_shift, sample_times, window_around
+from model.video import Window, sample_times, window_around
 from tasks import extract_frames
 from tasks.artifacts import SubjectPaths, read_clip, read_frame
 from tasks.errors import InputError, run_stage
@@ -158,7 +158,7 @@ def test_a_video_without_a_person_is_refused(project, tmp_path: Path, capsys: py
 def test_num_frames_and_fps_together_are_refused(tmp_path: Path):
     video = open_video(str(write_video(tmp_path / "clip.mp4", numbered(12))))
     with pytest.raises(InputError, match="either extract_frames.num_frames or extract_frames.fps"):
-        extract_frames.find_person(video, settings(fps=5.0))
+        extract_frames.find_person(video, None, settings(fps=5.0))
 
 
 # ------------------------------------------------------------------------------------------------------------ the frames
@@ -271,19 +271,6 @@ def test_beyond_the_border_the_border_repeats():
     cut = Window(x0=-3, y0=2, side=10, resolution=10).cut(image)
     assert np.array_equal(cut[:6, 3:], image[2:, :7])
     assert np.array_equal(cut[:6, 0], image[2:, 0]) and np.array_equal(cut[9, 3:], image[7, :7])
-
-
-def test_a_moving_camera_is_noticed_and_a_still_one_is_not():
-    rng = np.random.default_rng(0)
-    scene = cv2.GaussianBlur(rng.integers(0, 255, (240, 400, 3), dtype=np.uint8), (0, 0), 2.0)
-    scene = cv2.normalize(scene, None, 0, 255, cv2.NORM_MINMAX)
-    still, moved = scene[:, 20:340].copy(), scene[:, 28:348].copy()
-    walker = still.copy()
-    walker[60:200, 100:160] = 255
-    person = (90.0, 50.0, 170.0, 210.0)
-    assert camera_shift(still, walker, person) < 0.002
-    assert camera_shift(still, moved, person) == pytest.approx(8 / 320, abs=0.002)
-    assert camera_shift(np.zeros_like(still), np.zeros_like(still), person) is None
 
 
 def test_a_person_in_too_few_frames_is_refused_with_the_count(tmp_path: Path):
