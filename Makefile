@@ -19,7 +19,7 @@ avatar: $(READY)
 ifdef VIDEO
 	$(BIN)/python -m tasks.choose_subject "$(VIDEO)"
 endif
-	$(BIN)/dvc repro evaluate
+	$(BIN)/dvc repro build_page
 	@$(BIN)/python -m tasks.choose_subject --where
 
 test: $(READY)

@@ -89,7 +89,7 @@ def bring_up_to_date(stage: str, project: Path) -> None:
 
 
 @flow(name="avatar-flow")
-def avatar_flow(target: str = "evaluate", project: str = str(PROJECT)) -> list[str]:
+def avatar_flow(target: str = "build_page", project: str = str(PROJECT)) -> list[str]:
     """Make the avatar that params.yaml describes, up to the stage `target`; returns the stages in the order they ran."""
     stages = stages_in_order(target, Path(project))
     for stage in stages:

@@ -12,7 +12,8 @@ new one, never half of it. Arrays are npz or safetensors, records are json, pict
                    stage2/      avatar.safetensors, history.json    train_stage2
                    checkpoints/ unfinished training, no stage's output
                    seconds/     how long each stage took
-    results/<subject>/          metrics.json, report.html, pictures evaluate
+    results/<subject>/          metrics.json, report.html, pictures/         evaluate
+                                avatar.html                      build_page
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ def main() -> None:
     words = sys.argv[1:]
     if words == ["--where"]:
         paths = subject_paths(load_settings().subject.name)
-        print(f"\nreport:  {paths.results}/report.html\nnumbers: {paths.results}/metrics.json\navatar:  {paths.stage2}/avatar.safetensors")
+        print(f"\npage:    {paths.results}/avatar.html\nreport:  {paths.results}/report.html\nnumbers: {paths.results}/metrics.json\navatar:  {paths.stage2}/avatar.safetensors")
     elif len(words) == 1:
         subject = choose_subject(words[0])
         print(f"params.yaml: subject {subject['name']}, video {subject['video']}")

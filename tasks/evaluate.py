@@ -5,10 +5,11 @@ MLflow, which may be away without any harm.
 
     metrics.json          all figures, and the protocol they were measured by
     report.html           one file to look at and to send around
-    heldout_frames.png    video | stage 1 | stage 2 | error: frames that were not trained on, poses refitted
-    novel_views.png       truth | stage 1 | stage 2 | error: cameras that the clip does not have (generated clips)
-    novel_poses.png       truth | stage 1 | stage 2 | error: a second motion; for ordinary videos a built-in motion
-    turntable.png         all round, and each picture of the last stage in turntable/
+    pictures/
+        heldout_frames.png    video | stage 1 | stage 2 | error: frames that were not trained on, poses refitted
+        novel_views.png       truth | stage 1 | stage 2 | error: cameras that the clip does not have (generated clips)
+        novel_poses.png       truth | stage 1 | stage 2 | error: a second motion; for ordinary videos a built-in motion
+        turntable.png         all round, and each picture of the last stage in turntable/
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from model.lpips import HUB_FILE, load_lpips
 from model.refitting import refine_poses
 from model.render.rasterize import choose_backend
 from tasks.artifacts import (
-    FrameSplit, SubjectPaths, read_clip, read_seconds, read_segmentation, read_track, read_truth, replaced_folder, require,
+    FrameSplit, SubjectPaths, read_clip, read_seconds, read_segmentation, read_track, read_truth, replaced_file, replaced_folder, require,
     split_frames, subject_paths, timed, write_image, write_json,
 )  # fmt: skip
 from tasks.errors import InputError, run_stage
@@ -134,15 +135,16 @@ def describe_protocol(paths: SubjectPaths, inputs: Inputs, measured: Measured, s
 
 
 def write_results(paths: SubjectPaths, inputs: Inputs, measured: Measured, metrics: dict, settings: Settings) -> None:
-    """Write results/<subject>/, whole or not at all."""
+    """Write the pictures, the report and the figures, each whole or not at all; the figures last."""
     html = build_report(report_of(inputs, measured, metrics, settings))
-    with replaced_folder(paths.results) as folder:
-        write_json(folder / "metrics.json", metrics)
-        (folder / "report.html").write_text(html, encoding="utf-8")
+    with replaced_folder(paths.results / "pictures") as folder:
         for name, (_, picture) in measured.sheets.items():
             write_image(folder / f"{name}.png", picture)
         for number, picture in enumerate(measured.turntable[metrics["protocol"]["last_stage"]]):
             write_image(folder / "turntable" / f"{number:03d}.png", picture)
+    with replaced_file(paths.results / "report.html") as scratch:
+        scratch.write_text(html, encoding="utf-8")
+    write_json(paths.results / "metrics.json", metrics)
 
 
 def record_run(paths: SubjectPaths, inputs: Inputs, metrics: dict, settings: Settings, *, started: float) -> None:
@@ -168,7 +170,7 @@ def record_run(paths: SubjectPaths, inputs: Inputs, metrics: dict, settings: Set
         started=started,
         ended=time.time(),
     )
-    artifacts: dict[Path, str] = {path: "pictures" for path in paths.results.glob("*.png")}
+    artifacts: dict[Path, str] = {path: "pictures" for path in (paths.results / "pictures").glob("*.png")}
     artifacts |= {paths.results / "report.html": "", paths.results / "metrics.json": ""}
     artifacts |= {getattr(paths, stage) / "avatar.safetensors": f"checkpoints/{stage}" for stage in STAGES}
     try:

@@ -234,9 +234,10 @@ def test_results_are_written_whole_and_the_report_holds_all_frames(
     paths: SubjectPaths, inputs: Inputs, settings: Settings, generated: tuple[Measured, dict]
 ) -> None:
     write_results(paths, inputs, *generated, settings)
-    names = {path.name for path in paths.results.iterdir()}
-    assert names == {"metrics.json", "report.html", "heldout_frames.png", "novel_views.png", "novel_poses.png", "turntable.png", "turntable"}
-    assert len(list((paths.results / "turntable").glob("*.png"))) == 4
+    assert {path.name for path in paths.results.iterdir()} == {"metrics.json", "report.html", "pictures"}
+    names = {path.name for path in (paths.results / "pictures").iterdir()}
+    assert names == {"heldout_frames.png", "novel_views.png", "novel_poses.png", "turntable.png", "turntable"}
+    assert len(list((paths.results / "pictures" / "turntable").glob("*.png"))) == 4
     html = (paths.results / "report.html").read_text()
     content = json.loads(re.search(r'id="content">(.*?)</script>', html, flags=re.DOTALL).group(1))
     assert [frame["frame_id"] for frame in content["frames"]] == list(range(NUM_FRAMES))

@@ -1,0 +1,124 @@
+"""Stage: the page that is the avatar: one file to open in a browser and to hand to somebody else.
+
+Reads the frames, the refined track, both avatars and the figures; writes results/<subject>/avatar.html. The page shows the
+avatar of stage 1, whose colours do not depend on the pose beyond the light: stage 2 is rendered beside it on some frames, and
+the page says how far it is off.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from model.avatar import Avatar
+from model.avatar_file import AvatarFileError, load_avatar
+from model.body.body_files import BodyFileError
+from model.body.body_model import BodyModel, load_body_model
+from model.body.safe_pickle import UnsafePickleError
+from model.body.track import BodyTrack
+from model.pose import track_pose
+from tasks.artifacts import (
+    SubjectPaths, read_clip, read_frame, read_json, read_segmentation, read_track, replaced_file, require, split_frames,
+    subject_paths, timed,
+)  # fmt: skip
+from tasks.errors import InputError, run_stage
+from tasks.page_content import PageContent, PageVideo, build_page, encode_frames
+from tasks.page_motions import built_in_motions, clip_motion, find_ground
+from tasks.pictures import spread_evenly
+from tasks.progress import progress_bar
+from tasks.scoring import Viewer, score_picture
+from tasks.settings import Settings, load_settings
+
+COMPARED_FRAMES = 6
+BASE64 = 4 / 3  # characters a byte
+
+
+def main() -> None:
+    settings = load_settings()
+    paths = subject_paths(settings.subject.name)
+    with timed(paths, "build_page"):
+        content = read_content(paths, settings)
+        page = build_page(content)
+        with replaced_file(paths.results / "avatar.html") as scratch:
+            scratch.write_text(page, encoding="utf-8")
+    print(f"{paths.results / 'avatar.html'}: {len(page.encode()) / 1e6:.1f} MB, {len(content.motions)} motions; open it in a browser")
+
+
+def read_content(paths: SubjectPaths, settings: Settings) -> PageContent:
+    """Read what the stages before have left, and make of it what the page shows."""
+    clip, segmentation = read_clip(paths), read_segmentation(paths)
+    metrics = read_json(paths.results / "metrics.json", made_by="evaluate")
+    track = read_track(paths.stage1 / "track.npz", made_by="train_stage1")
+    avatars = read_avatars(paths)
+    body = read_body(settings, track)
+    ground, stand = find_ground(track, body)
+    times = dict(zip(clip.frame_ids, clip.times, strict=True))
+    frame_ids = track.frame_ids.tolist()
+    clip_times = np.array([times[frame_id] for frame_id in frame_ids])
+    heldout = set(split_frames(clip, segmentation, heldout_every=settings.split.heldout_every).heldout)
+    return PageContent(
+        subject=settings.subject.name,
+        notes=notes_of(metrics, pose_dependence(avatars, track, backend=settings.render.backend)),
+        baked=avatars["stage1"].bake(),
+        cull_margin=avatars["stage1"].options.cull_margin,
+        joint_names=body.joint_names,
+        track=track,
+        ground=ground,
+        motions=[clip_motion(track, clip_times), *built_in_motions(track, body, stand, ground)],
+        video=PageVideo(
+            type="image/webp",
+            frame_ids=frame_ids,
+            heldout=[row for row, frame_id in enumerate(frame_ids) if frame_id in heldout],
+            frames=encode_frames(
+                [read_frame(paths, frame_id) for frame_id in frame_ids],
+                side=settings.build_page.video_side,
+                quality=settings.build_page.video_quality,
+                max_bytes=int(settings.build_page.video_megabytes * 1e6 / BASE64),
+            ),
+        ),
+    )
+
+
+def read_avatars(paths: SubjectPaths) -> dict[str, Avatar]:
+    """Both stages' avatars."""
+    try:
+        return {
+            stage: load_avatar(require(getattr(paths, stage) / "avatar.safetensors", made_by=f"train_{stage}"))
+            for stage in ("stage1", "stage2")
+        }
+    except AvatarFileError as error:
+        raise InputError(str(error)) from error
+
+
+def read_body(settings: Settings, track: BodyTrack) -> BodyModel:
+    """The body that the track speaks of."""
+    try:
+        return load_body_model(settings.body.model, uv_path=settings.body.uv, num_betas=len(track.betas))
+    except (BodyFileError, UnsafePickleError) as error:
+        raise InputError(str(error)) from error
+
+
+def pose_dependence(avatars: dict[str, Avatar], track: BodyTrack, *, backend: str) -> float:
+    """How far stage 2 is from stage 1 inside the person, dB (high: nearly equal), over frames spread evenly."""
+    rows = spread_evenly(track.num_frames, COMPARED_FRAMES)
+    viewers = {stage: Viewer(avatar, backend=backend) for stage, avatar in avatars.items()}
+    found = []
+    with progress_bar("stage 2 beside stage 1", len(rows)) as show:
+        for done, row in enumerate(rows, start=1):
+            first, second = (viewers[stage].see(track_pose(track, row), track.camera) for stage in ("stage1", "stage2"))
+            found.append(score_picture(second, first.image, first.alpha, lpips=None)["psnr_mask"])
+            show(done)
+    return float(np.mean([value for value in found if value is not None]))
+
+
+def notes_of(metrics: dict, pose_dependence_db: float) -> str:
+    """What a reader should know of what is shown."""
+    psnr = metrics["stage1"]["heldout_frames_refitted"]["psnr"]
+    score = "" if psnr is None else f"On frames it was not trained on this avatar is within {psnr:.1f} dB of the video (PSNR, on white). "
+    return (
+        f"{score}Shown is stage 1: colours change with the light on the skin and clothes, not with the pose. "
+        f"Stage 2, whose cloth follows the pose, differs from it by {pose_dependence_db:.0f} dB inside the person."
+    )
+
+
+if __name__ == "__main__":
+    run_stage(main)

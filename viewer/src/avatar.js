@@ -1,0 +1,142 @@
+// The avatar on the GPU: Spark's linear blend skinning moves the splats, and one more step of ours, in the same shader,
+// gives each splat what model/posing.py gives it: round shape, shade by the posed normal, nothing where it faces away.
+
+import { Matrix4, Matrix3, DataArrayTexture, RGBAIntegerFormat, UnsignedShortType, Vector3 } from "three";
+import { ExtSplats, SplatMesh, SplatSkinning, SplatSkinningMode, dyno, utils } from "@sparkjsdev/spark";
+import { bytes, shorts } from "./content.js";
+import { restToPosed } from "./skeleton.js";
+
+const ROUND = [0, 0, 0, 1]; // splats are isotropic: any rotation does
+const FULL = 65535;
+
+// The harmonics of model/light.py.
+const SHADE = `
+  vec3 shadeOf(vec3 n, mat3 light1, mat3 light2, mat3 light3, float least) {
+    vec3 first = sqrt(3.0) * n;
+    vec3 second = sqrt(15.0) * vec3(n.x * n.y, n.y * n.z, n.z * n.x);
+    vec3 third = vec3(sqrt(5.0) / 2.0 * (3.0 * n.z * n.z - 1.0), sqrt(15.0) / 2.0 * (n.x * n.x - n.y * n.y), 0.0);
+    return max(vec3(1.0) + light1 * first + light2 * second + light3 * third, vec3(least));
+  }
+`;
+
+const BLEND = `
+  mat3 blendedTurn(usampler2DArray skinTexture, sampler2D boneTexture, int index) {
+    uvec4 skin = texelFetch(skinTexture, splatTexCoord(index), 0);
+    mat3 turn = mat3(0.0);
+    for (int k = 0; k < 4; k++) {
+      float weight = float(skin[k] & 0xffu) / 255.0;
+      int bone = int(skin[k] >> 8u);
+      vec4 a = texelFetch(boneTexture, ivec2(0, bone), 0);
+      vec4 b = texelFetch(boneTexture, ivec2(1, bone), 0);
+      vec4 c = texelFetch(boneTexture, ivec2(2, bone), 0);
+      turn += weight * mat3(a.x, a.y, a.z, a.w, b.x, b.y, b.z, b.w, c.x);
+    }
+    return turn;
+  }
+`;
+
+export class AvatarSplats {
+  /** `content` as tasks/page_content.py writes it. */
+  constructor(content) {
+    this.skeleton = content.skeleton;
+    const { splats } = content;
+    const count = splats.count;
+    const places = shorts(splats.places), surface = shorts(splats.surface);
+    const albedo = bytes(splats.albedo), joints = bytes(splats.joints), weights = bytes(splats.weights);
+    const { maxSplats, width, height, depth } = utils.getTextureSize(count);
+
+    const arrays = [new Uint32Array(4 * maxSplats), new Uint32Array(4 * maxSplats)];
+    const [low, high] = splats.bounds;
+    const [logLow, logHigh] = splats.log_scales;
+    const along = (axis, q) => low[axis] + ((high[axis] - low[axis]) * q) / FULL;
+    for (let i = 0; i < count; i++) {
+      const scale = Math.exp(logLow + ((logHigh - logLow) * surface[4 * i + 3]) / FULL);
+      const place = [0, 1, 2].map((axis) => along(axis, places[3 * i + axis]));
+      const color = [0, 1, 2].map((c) => albedo[3 * i + c] / 255);
+      utils.encodeExtSplat(arrays, i, ...place, scale, scale, scale, ...ROUND, 1, ...color);
+    }
+
+    this.mesh = new SplatMesh({ extSplats: new ExtSplats({ extArrays: arrays, numSplats: count }), covSplats: true, editable: false, raycastable: false });
+    this.skinning = new SplatSkinning({ mesh: this.mesh, numSplats: count, numBones: this.skeleton.joints.length, mode: SplatSkinningMode.LINEAR_BLEND });
+    for (let i = 0; i < 4 * count; i++) this.skinning.skinData[i] = weights[i] | (joints[i] << 8);
+    this.mesh.skinning = this.skinning;
+
+    const padded = new Uint16Array(4 * maxSplats);
+    padded.set(surface);
+    this.surface = new DataArrayTexture(padded, width, height, depth);
+    this.surface.format = RGBAIntegerFormat;
+    this.surface.type = UnsignedShortType;
+    this.surface.internalFormat = "RGBA16UI";
+    this.surface.needsUpdate = true;
+
+    this.filmed = [0, 1, 2].map((block) => {
+      const columns = [0, 1, 2].map((k) => content.light.coefficients[3 * block + k] ?? [0, 0, 0]);
+      return new Matrix3().set(...[0, 1, 2].flatMap((row) => columns.map((column) => column[row])));
+    });
+    this.light = this.filmed.map((matrix, i) => dyno.uniform(`light${i}`, "mat3", matrix));
+    this.ambient = dyno.dynoFloat(1, "lightShare");
+    this.unturn = dyno.uniform("unturn", "mat3", new Matrix3());
+    this.viewer = dyno.uniform("viewer", "vec3", new Vector3());
+    this.mesh.covObjectModifiers = [this.#finish(content.light.least, content.cull_margin, logLow, logHigh)];
+    this.mesh.updateGenerator();
+    this.bone = new Matrix4();
+  }
+
+  /** Splats after skinning: round, shaded by their posed normals, left out where they face away from the viewer. */
+  #finish(least, cullMargin, logLow, logHigh) {
+    const number = (value) => value.toExponential(9);
+    const types = { covsplat: dyno.CovSplat, skinning: this.skinning.uniform.type, surface: "usampler2DArray", viewer: "vec3", unturn: "mat3", share: "float", light1: "mat3", light2: "mat3", light3: "mat3" };
+    const surface = dyno.uniform("surface", "usampler2DArray", this.surface);
+    const inputs = { skinning: this.skinning.uniform, surface, viewer: this.viewer, unturn: this.unturn, share: this.ambient, light1: this.light[0], light2: this.light[1], light3: this.light[2] };
+    return dyno.dynoBlock({ covsplat: dyno.CovSplat }, { covsplat: dyno.CovSplat }, ({ covsplat }) => {
+      const step = new dyno.Dyno({
+        inTypes: types,
+        outTypes: { covsplat: dyno.CovSplat },
+        inputs: { covsplat, ...inputs },
+        globals: () => [SHADE, BLEND],
+        statements: ({ inputs: i, outputs: { covsplat: o } }) => dyno.unindentLines(`
+          ${o} = ${i.covsplat};
+          uvec4 raw = texelFetch(${i.surface}, splatTexCoord(${o}.index), 0);
+          vec3 rest = vec3(raw.xyz) / ${number(FULL / 2)} - 1.0;
+          float scale = exp(${number(logLow)} + ${number((logHigh - logLow) / FULL)} * float(raw.w));
+          vec3 normal = normalize(blendedTurn(${i.skinning}.skinTexture, ${i.skinning}.boneTexture, ${o}.index) * rest);
+          vec3 shade = shadeOf(${i.unturn} * normal, ${i.light1}, ${i.light2}, ${i.light3}, ${number(least)});
+          ${o}.rgba.rgb = clamp(${o}.rgba.rgb * mix(vec3(1.0), shade, ${i.share}), 0.0, 1.0);
+          ${o}.xxyyzz = vec3(scale * scale);
+          ${o}.xyxzyz = vec3(0.0);
+          ${cullMargin === null ? "" : `if (dot(normal, normalize(${i.viewer} - ${o}.center)) <= ${number(-cullMargin)}) { ${o}.flags = 0u; }`}
+        `),
+      });
+      return { covsplat: step.outputs.covsplat };
+    });
+  }
+
+  /** Take a pose. Returns what skeleton.js says of it. */
+  pose(pose) {
+    const posed = restToPosed(this.skeleton, pose);
+    posed.turns.forEach((turn, k) => {
+      const [x, y, z] = posed.shifts[k];
+      this.bone.set(turn[0], turn[1], turn[2], x, turn[3], turn[4], turn[5], y, turn[6], turn[7], turn[8], z, 0, 0, 0, 1);
+      this.skinning.setBoneMatrix(k, this.bone);
+    });
+    this.skinning.updateBones();
+    this.mesh.updateVersion();
+    return posed;
+  }
+
+  /** Where the viewer is, in the mesh's parent's world. */
+  seenFrom(position) {
+    const local = this.mesh.worldToLocal(position.clone());
+    if (local.distanceToSquared(this.viewer.value) < 1e-10) return;
+    this.viewer.value.copy(local);
+    this.mesh.updateVersion();
+  }
+
+  /** "world": the light stays in the room; "person": it turns by `heading` (Matrix3, world to filmed heading); "none". */
+  lightBy(kind, heading) {
+    this.ambient.value = kind === "none" ? 0 : 1;
+    if (kind === "person" && heading) this.unturn.value.copy(heading);
+    else this.unturn.value.identity();
+    this.mesh.updateVersion();
+  }
+}
