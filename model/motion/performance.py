@@ -14,18 +14,17 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from scipy.interpolate import PchipInterpolator
-from scipy.ndimage import gaussian_filter1d, maximum_filter1d
+from scipy.ndimage import gaussian_filter1d
 from scipy.spatial.transform import Rotation
 
 from model.motion.footwork import FootPath
 from model.motion.leg_ik import lower_to_reach, reach_with_legs
 from model.motion.motion import Motion
-from model.motion.skeleton import ANKLE, BALL, COLLAR, ELBOW, HEAD, HIP, KNEE, NECK, PELVIS, SHOULDER, SPINE1, SPINE2, SPINE3, WRIST, Skeleton
+from model.motion.retarget import LEG_ROOM, smooth_at_least
+from model.motion.skeleton import BALL, COLLAR, ELBOW, HEAD, HIP, KNEE, NECK, PELVIS, SHOULDER, SPINE1, SPINE2, SPINE3, WRIST, Skeleton
 from model.pose import BodyPose
 
 ROUNDING = 0.05  # s, how far the corners between keys are rounded
-SOFTENING = 0.06  # s, over which the pelvis gives way before a leg would be too short
-LEG_ROOM = 0.004  # m that it gives way early, so that knees never lock
 
 # What a performance may set, degrees unless said otherwise; what it leaves out is 0 or the value given here.
 PELVIS_CURVES = ("x", "z", "drop", "yaw", "pitch", "roll")  # x, z, drop in metres
@@ -106,7 +105,8 @@ def perform(name: str, skeleton: Skeleton, performance: Performance, fps: float)
     pose = BodyPose(turns[:, 0], turns[:, 1:], transl)
     ankles = torch.from_numpy(np.stack([foot.ankle for foot in performance.feet], axis=1))
     foot_turns = torch.from_numpy(np.stack([foot.turn for foot in performance.feet], axis=1))
-    transl[:, 1] -= torch.from_numpy(_softly(lower_to_reach(skeleton, pose, ankles).numpy(), count / performance.period))
+    needed = lower_to_reach(skeleton, pose, ankles)
+    transl[:, 1] -= smooth_at_least(torch.where(needed > 0, needed + LEG_ROOM, 0.0).numpy(), fps, loops=True)
     pose = reach_with_legs(skeleton, pose, ankles, foot_turns)
     parts = [part.float() for part in (pose.global_orient, pose.body_pose, pose.transl)]
     return Motion(name, *parts, fps=fps, loops=True, skeleton=skeleton)
@@ -119,15 +119,6 @@ def _set_arm(local: np.ndarray, side: int, sign: float, rad) -> None:
     local[:, SHOULDER[side]] = (_about("x", -rad("flex")) * lowered * _about("x", rad("twist"))).as_matrix()
     local[:, ELBOW[side]] = (_about("y", -sign * rad("elbow")) * _about("x", 0.4 * rad("turn"))).as_matrix()
     local[:, WRIST[side]] = (_about("x", 0.6 * rad("turn")) * _about("z", -sign * rad("wrist"))).as_matrix()
-
-
-def _softly(lowered: np.ndarray, fps: float) -> np.ndarray:
-    """At least as much as needed everywhere, smooth, around the end of the round."""
-    if not lowered.any():
-        return lowered
-    needed = np.where(lowered > 0, lowered + LEG_ROOM, 0)
-    widest = maximum_filter1d(needed, 2 * max(1, round(2 * SOFTENING * fps)) + 1, mode="wrap")
-    return np.maximum(needed, gaussian_filter1d(widest, SOFTENING * fps, mode="wrap"))
 
 
 def _about(axis: str, angle: np.ndarray) -> Rotation:

@@ -17,8 +17,8 @@ from torch import Tensor
 from model.avatar import Avatar
 from model.body.track import BodyTrack
 from model.fitting.rotations import rotation_from_vector, unit
-from model.motion.motion import Motion, carried
-from model.motion.skeleton import Skeleton, skeleton_with_surface
+from model.motion.motion import Motion, MotionError, carried
+from model.motion.skeleton import NUM_BODY_JOINTS, Skeleton, skeleton_with_surface
 from model.pose import BodyPose, track_pose
 
 FLOOR_QUANTILE = 0.2  # of the heights of the lower foot over a clip: some frames may be fitted too low, some jump
@@ -80,7 +80,13 @@ def placement_of_track(track: BodyTrack, skeleton: Skeleton) -> Placement:
 
 @torch.no_grad()
 def skeleton_of_avatar(avatar: Avatar) -> Skeleton:
-    """The avatar's bones; its soles are those of the shoes it wears."""
+    """The avatar's bones; its soles are those of the shoes it wears.
+
+    Raises:
+        MotionError: the avatar has fewer joints than a person.
+    """
+    if len(avatar.atlas_parents) < NUM_BODY_JOINTS:
+        raise MotionError(f"expected an avatar with SMPL's {NUM_BODY_JOINTS} body joints, came one with {len(avatar.atlas_parents)}")
     surface = avatar.bake().means_rest
     heaviest = avatar.atlas_skin_joints.gather(1, avatar.atlas_skin_weights.argmax(dim=1, keepdim=True))[:, 0]
     return skeleton_with_surface(avatar.atlas_joints_rest, avatar.atlas_parents, surface, heaviest)
