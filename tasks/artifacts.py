@@ -4,7 +4,7 @@ Axes: F frames, H x W pixels. Everything is written beside its place and renamed
 new one, never half of it. Arrays are npz or safetensors, records are json, pictures are png; loading is data-only.
 
     work/<subject>/frames/      NNNNNN.png, clip.json               extract_frames
-                   masks/       NNNNNN.png, segmentation.json       segment_person
+                   masks/       NNNNNN.png, segmentation.json, landmarks.npz   segment_person
                    fit/         track.npz, fit.json                 fit_smpl
                    uv/          atlas.npz                           bake_uv_maps
                    stage1/      avatar.safetensors, track.npz, history.json    train_stage1
@@ -36,6 +36,7 @@ import torch
 from jaxtyping import Float, UInt8
 
 from model.body.track import BodyTrack
+from model.fitting.landmarks import ClipLandmarks
 from tasks.errors import InputError
 
 
@@ -219,6 +220,7 @@ class ClipInfo:
         boxes: x0, y0, x1, y1 of the person in each kept frame, px of the written crop.
         dropped: source frame index -> why it was left out.
         notes: what a user should know of the clip (short reads, camera motion, ...).
+        people: the most people that were seen at once.
     """
 
     source: str
@@ -238,6 +240,7 @@ class ClipInfo:
     boxes: list[list[float]]
     dropped: dict[str, str]
     notes: list[str]
+    people: int = 1
 
     @property
     def K(self) -> Float[np.ndarray, "3 3"]:
@@ -276,6 +279,17 @@ def read_segmentation(paths: SubjectPaths) -> Segmentation:
 def read_mask(paths: SubjectPaths, frame_id: int) -> UInt8[np.ndarray, "H W"]:
     """The soft mask of one frame, 255 = person."""
     return read_image(require(paths.masks / frame_name(frame_id), made_by="segment_person"))
+
+
+def write_landmarks(path: Path, landmarks: ClipLandmarks) -> None:
+    """Write the person's landmarks as npz."""
+    write_npz(path, **vars(landmarks))
+
+
+def read_landmarks(paths: SubjectPaths) -> ClipLandmarks | None:
+    """The person's landmarks, or None for masks that come from elsewhere and have none."""
+    path = paths.masks / "landmarks.npz"
+    return ClipLandmarks(**read_npz(path, made_by="segment_person")) if path.exists() else None
 
 
 @dataclass(frozen=True)

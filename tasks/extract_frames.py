@@ -243,6 +243,7 @@ def describe_clip(
         boxes=in_window.tolist(),
         dropped={str(int(i)): "no person found" for i, p in zip(found.indices, found.people, strict=True) if p is None},
         notes=notes + found.notes + _notes(found, in_window, window),
+        people=1 + max(p.others for _, p in kept),
     )
     return clip, window
 
@@ -277,8 +278,7 @@ def _shrink(image: UInt8[np.ndarray, "H W 3"], scale: float) -> UInt8[np.ndarray
 def _scaled(person: PoseLandmarks, scale: float) -> PoseLandmarks:
     """The same landmarks in a picture of another size."""
     box = tuple(v * scale for v in person.box)
-    return PoseLandmarks(person.points * scale, person.confidence, person.points_world, person.presence, None, box,
-                         person.alignment * scale)  # fmt: skip
+    return replace(person, points=person.points * scale, mask=None, box=box, alignment=person.alignment * scale)
 
 
 def _intrinsics(focal_px: float, video: VideoFile) -> np.ndarray:
@@ -303,6 +303,12 @@ def _nearest_known(similarities: Float[np.ndarray, "F 2 3"]) -> Float[np.ndarray
 def _notes(found: Found, boxes: np.ndarray, window: Window) -> list[str]:
     """What a user should know of the clip, in sentences."""
     notes = []
+    others = sum(p is not None and p.others > 0 for p in found.people)
+    if others:
+        notes.append(
+            f"other people are seen in {others} of {len(found.people)} sampled frames; look at frames/ to see that the right one is "
+            f"followed, else set extract_frames.subject_box"
+        )
     lost = sum(p is None for p in found.people)
     if lost:
         notes.append(f"{lost} of {len(found.people)} sampled frames show no person and are left out")

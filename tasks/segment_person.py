@@ -1,21 +1,25 @@
 """Stage: from frames to soft masks of the person, with doubtful ones flagged.
 
-Axes: F frames, H x W pixels. Reads frames/; writes masks/NNNNNN.png (255 = person) and masks/segmentation.json.
+Axes: F frames, H x W pixels. Reads frames/; writes masks/NNNNNN.png (255 = person), masks/segmentation.json, and the person's
+landmarks in every frame, which the fit goes on with, masks/landmarks.npz. Where others are in the picture, their pixels are
+taken out of the masks.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from model.fitting.landmarks import MissingDetectorError, PoseDetector, PoseLandmarks, track_clip
+from model.fitting.landmarks import MissingDetectorError, PoseDetector, PoseLandmarks, stack_landmarks, track_clip
 from model.fitting.mask_checks import find_implausible, largest_part, steady_mask
 from model.fitting.matting import background_plate, finish_outline, person_colours, weigh_colours
+from model.fitting.subject import territory
 from tasks.artifacts import (
     ClipInfo,
     Segmentation,
@@ -28,6 +32,7 @@ from tasks.artifacts import (
     timed,
     write_image,
     write_json,
+    write_landmarks,
 )
 from tasks.errors import InputError, run_stage
 from tasks.progress import progress_bar
@@ -36,6 +41,7 @@ from tasks.settings import SegmentPersonSettings, load_settings
 PLATE_RADIUS = 8  # px, how far from the person a pixel must be to show the background
 REACH = 6  # px, how far from a coarse outline the fine one may lie
 ROOM_PX = 24  # around the mask, for the motion search and the outline
+MAX_COVERED = 0.1  # of the person's limbs, that others may hide; with more the mask lacks a part
 
 Segmenter = Callable[[UInt8[np.ndarray, "H W 3"], PoseLandmarks], Float[np.ndarray, "H W"]]
 
@@ -46,16 +52,43 @@ def main() -> None:
     with timed(paths, "segment_person"):
         clip = read_clip(paths)
         images = np.stack([read_frame(paths, frame_id) for frame_id in clip.frame_ids])
-        masks, boxes, method = segment_clip(images, settings.segment_person)
-        masks, segmentation = judge_masks(masks, boxes, clip, method, settings.segment_person)
-        write_masks(paths, masks, clip, segmentation)
+        found = segment_clip(images, settings.segment_person, guides=clip.boxes, crowded=clip.people > 1)
+        masks, segmentation = judge_masks(found, clip, settings.segment_person)
+        write_masks(paths, masks, found.people, clip, segmentation)
     report(segmentation, len(masks))
 
 
+@dataclass(frozen=True)
+class Segmented:
+    """A clip's masks before they are judged.
+
+    Attributes:
+        masks: share of person in each pixel.
+        people: the person's landmarks; None where it is not found.
+        covered: rows in which other people hide the person, and how they do.
+        method: how it was done; nothing is flagged yet.
+    """
+
+    masks: Float[np.ndarray, "F H W"]
+    people: list[PoseLandmarks | None]
+    covered: dict[int, str]
+    method: Segmentation
+
+    @property
+    def boxes(self) -> Float[np.ndarray, "F 4"]:
+        """Where the landmarks are; NaN where there are none."""
+        return np.array([p.box if p is not None else [np.nan] * 4 for p in self.people])
+
+
 def segment_clip(
-    images: UInt8[np.ndarray, "F H W 3"], settings: SegmentPersonSettings
-) -> tuple[Float[np.ndarray, "F H W"], Float[np.ndarray, "F 4"], Segmentation]:
-    """Soft masks of the person, the box of its landmarks in each frame (NaN where there are none), and how it was done.
+    images: UInt8[np.ndarray, "F H W 3"], settings: SegmentPersonSettings, *,
+    guides: list[list[float]] | None = None, crowded: bool = False,
+) -> Segmented:  # fmt: skip
+    """Soft masks of the person and its landmarks.
+
+    Args:
+        guides: the box of the person in each frame, px; None: the largest, most central person is followed.
+        crowded: whether to look for others, and to take their pixels out.
 
     Raises:
         InputError: neither method can run.
@@ -66,15 +99,22 @@ def segment_clip(
         raise InputError(str(error)) from error
     segmenter, method = choose_segmenter(detector, settings)
     with progress_bar("finding the person", len(images)) as show:
-        people = track_clip(images, detector=detector, progress=show)
-    coarse = np.zeros(images.shape[:3], np.float32)
+        people = track_clip(images, detector=detector, guides=guides, progress=show)
+    coarse, covered = np.zeros(images.shape[:3], np.float32), {}
+    others: list[PoseLandmarks] = []
     with progress_bar(f"masks by {method.model}", len(images)) as show:
         for i, (image, person) in enumerate(zip(images, people, strict=True)):
             if person is not None:
-                coarse[i] = largest_part(segmenter(image, person), seed=person.mask)
+                mask, seed = segmenter(image, person), person.mask
+                if crowded:
+                    others = detector.others(image, person, others)
+                    own, hidden = territory(person.points, [p.points for p in others], *image.shape[:2])
+                    mask, seed = mask * own, seed * own
+                    if hidden > MAX_COVERED:
+                        covered[i] = f"another person hides {hidden:.0%} of this one"
+                coarse[i] = largest_part(mask, seed=seed)
             show(i + 1)
-    boxes = np.array([p.box if p is not None else [np.nan] * 4 for p in people])
-    return finish_masks(images, coarse), boxes, method
+    return Segmented(finish_masks(images, coarse), people, covered, method)
 
 
 def finish_masks(
@@ -109,11 +149,7 @@ def _box_slices(mask: Float[np.ndarray, "H W"]) -> tuple[slice, slice]:
 
 
 def judge_masks(
-    masks: Float[np.ndarray, "F H W"],
-    boxes: Float[np.ndarray, "F 4"],
-    clip: ClipInfo,
-    method: Segmentation,
-    settings: SegmentPersonSettings,
+    found: Segmented, clip: ClipInfo, settings: SegmentPersonSettings
 ) -> tuple[Float[np.ndarray, "F H W"], Segmentation]:
     """Cut the masks at the source picture's border and flag those that cannot be trusted.
 
@@ -121,9 +157,10 @@ def judge_masks(
         InputError: more of them are flagged than settings.max_flagged_share.
     """
     inside = source_pixels(clip)
-    masks = masks * inside
-    boxes = np.where(np.isnan(boxes), np.array(clip.boxes), boxes)
-    flagged = {str(clip.frame_ids[i]): reason for i, reason in find_implausible(masks, boxes, inside).items()}
+    masks, method = found.masks * inside, found.method
+    boxes = np.where(np.isnan(found.boxes), np.array(clip.boxes), found.boxes)
+    doubts = find_implausible(masks, boxes, inside) | found.covered
+    flagged = {str(clip.frame_ids[i]): doubts[i] for i in sorted(doubts)}
     if len(flagged) > settings.max_flagged_share * len(masks):
         frame, reason = next(iter(flagged.items()))
         raise InputError(
@@ -142,11 +179,14 @@ def source_pixels(clip: ClipInfo) -> Bool[np.ndarray, "H W"]:
     return ((y > 0) & (y < clip.source_height))[:, None] & ((x > 0) & (x < clip.source_width))
 
 
-def write_masks(paths: SubjectPaths, masks: Float[np.ndarray, "F H W"], clip: ClipInfo, segmentation: Segmentation) -> None:
-    """Write masks and their record, all or nothing."""
+def write_masks(
+    paths: SubjectPaths, masks: Float[np.ndarray, "F H W"], people: list[PoseLandmarks | None], clip: ClipInfo, segmentation: Segmentation
+) -> None:
+    """Write masks, landmarks and their record, all or nothing."""
     with replaced_folder(paths.masks) as folder:
         for frame_id, mask in zip(clip.frame_ids, masks, strict=True):
             write_image(folder / frame_name(frame_id), np.rint(mask * 255).astype(np.uint8))
+        write_landmarks(folder / "landmarks.npz", stack_landmarks(people))
         write_json(folder / "segmentation.json", vars(segmentation))
 
 

@@ -7,7 +7,7 @@ mediapipe 0.10.14 carries (Apache-2.0); mediapipe itself is never imported.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -19,7 +19,9 @@ from model.fitting.blazepose_boxes import Roi
 from model.fitting.blazepose_decode import BLAZEPOSE_NAMES
 from model.fitting.blazepose_networks import MissingDetectorError, Network
 
-__all__ = ["BLAZEPOSE_NAMES", "MissingDetectorError", "NobodyThereError", "PoseDetector", "PoseLandmarks", "track_clip"]
+__all__ = [
+    "BLAZEPOSE_NAMES", "ClipLandmarks", "MissingDetectorError", "NobodyThereError", "PoseDetector", "PoseLandmarks", "stack_landmarks", "track_clip",
+]  # fmt: skip
 
 MIN_DETECTION = 0.5  # score below which a box is no person (published graph)
 MIN_PRESENCE = 0.5  # presence below which the person is lost (published graph)
@@ -29,7 +31,8 @@ TIGHTER = 0.8  # of the landmarks' square, for the mask
 ROOM = 1.05  # of the mask's own extent
 MAX_JUMP = 1.0  # beyond this, who is found after a loss is somebody else; see _jump
 NUM_LOOKS = 9  # frames of a clip that are searched for its subject
-TILE_OVERLAP = 0.5  # of a tile, when a small person is looked for tile by tile
+TILE_SIDE = 0.65  # of the picture's longer side, at most, when people are looked for tile by tile
+TILE_STEP = 0.55  # of a tile
 SAME_PLACE = 0.2  # jump below which two squares hold the same person; a turned torso moves its square by less
 GUIDED_OVERLAP = 0.35  # IoU with where the person is said to be, below which it is somebody else
 GUIDE_ROOM = 1.3  # of the guide's longer side, searched when the person is not where it was
@@ -47,6 +50,7 @@ class PoseLandmarks:
         mask: share of person in each pixel, 0..1; None when it was not asked for.
         box: x0, y0, x1, y1 around the person, px, inside the picture.
         alignment: hip centre and a point of the circle around the body, px: where to look in the next frame.
+        others: how many other people were found in the frame; 0 where nobody looked for them.
     """
 
     points: Float[np.ndarray, "33 2"]
@@ -56,11 +60,33 @@ class PoseLandmarks:
     mask: Float[np.ndarray, "H W"] | None
     box: tuple[float, float, float, float]
     alignment: Float[np.ndarray, "2 2"]
+    others: int = 0
 
     @property
     def roi(self) -> Roi:
         """The square of the picture that holds this person."""
         return boxes.roi_from_alignment(*self.alignment)
+
+
+@dataclass(frozen=True)
+class ClipLandmarks:
+    """One person's landmarks through a clip, as arrays; zeros where it is not found.
+
+    Attributes:
+        points: px. visibility: as the detector reports it, 0..1. points_world: metres; see PoseLandmarks.
+    """
+
+    points: Float[np.ndarray, "F 33 2"]
+    visibility: Float[np.ndarray, "F 33"]
+    points_world: Float[np.ndarray, "F 33 3"]
+
+
+def stack_landmarks(people: Sequence[PoseLandmarks | None]) -> ClipLandmarks:
+    """Gather what was detected frame by frame."""
+    count = decode.NUM_BODY
+    none = np.zeros((count, 2)), np.zeros(count), np.zeros((count, 3))
+    rows = [none if p is None else (p.points, p.confidence, p.points_world) for p in people]
+    return ClipLandmarks(*(np.stack(column) for column in zip(*rows, strict=True)))
 
 
 class NobodyThereError(ValueError):
@@ -112,18 +138,24 @@ class PoseDetector:
                 return self._read(image, first.roi, with_mask=with_mask) or self._read(image, roi, with_mask=with_mask)
         return None
 
-    def everybody(
-        self, image: UInt8[np.ndarray, "H W 3"], known: Sequence[PoseLandmarks] = ()
-    ) -> list[PoseLandmarks]:
-        """All people in the picture, in no order.
+    def everybody(self, image: UInt8[np.ndarray, "H W 3"], before: Sequence[PoseLandmarks] = ()) -> list[PoseLandmarks]:
+        """All people in the picture, in no order; those of the frame `before` are looked for where they were.
 
-        The detector sees one or two of them at a time, so the picture is searched as a whole and tile by tile.
-
-        Args:
-            known: people of the frame before, who are looked for where they were.
+        The detector sees one or two people at a time, so the picture is searched as a whole and tile by tile.
         """
-        squares = [person.roi for person in known] + [roi for window in _windows(image.shape) for roi, _ in self._find_in(image, window)]
-        people: list[PoseLandmarks] = []
+        return self._gather(image, before, [])
+
+    def others(
+        self, image: UInt8[np.ndarray, "H W 3"], person: PoseLandmarks, before: Sequence[PoseLandmarks] = ()
+    ) -> list[PoseLandmarks]:
+        """All people in the picture but one."""
+        return self._gather(image, before, [person])[1:]
+
+    def _gather(
+        self, image: UInt8[np.ndarray, "H W 3"], before: Sequence[PoseLandmarks], people: list[PoseLandmarks]
+    ) -> list[PoseLandmarks]:
+        """`people` and everybody else."""
+        squares = [person.roi for person in before] + [roi for window in _windows(image.shape) for roi, _ in self._find_in(image, window)]
         for square in squares:
             if any(_jump(person.roi, square) < SAME_PLACE for person in people):
                 continue
@@ -131,6 +163,10 @@ class PoseDetector:
             if person is not None and not any(_jump(other.roi, person.roi) < SAME_PLACE for other in people):
                 people.append(person)
         return people
+
+    def look_again(self, image: UInt8[np.ndarray, "H W 3"], person: PoseLandmarks, *, with_mask: bool = True) -> PoseLandmarks:
+        """The same person in a square that fits it better."""
+        return self._read(image, person.roi, with_mask=with_mask) or person
 
     def at(
         self, image: UInt8[np.ndarray, "H W 3"], box: tuple[float, float, float, float], previous: PoseLandmarks | None, *, with_mask: bool = True
@@ -293,8 +329,7 @@ def _follow_among_others(
     else:
         chain = subject.follow(sightings, _person_in(crowd, box))
     people = [None if n is None else crowd[i][n] for i, n in enumerate(chain)]
-    # a second look, at a square that fits the person
-    return [p and (detector._read(image, p.roi, with_mask=with_mask) or p) for image, p in zip(images, people, strict=True)]
+    return [p and replace(detector.look_again(image, p, with_mask=with_mask), others=len(c) - 1) for image, p, c in zip(images, people, crowd, strict=True)]
 
 
 def _everyone_once(crowd: list[list[PoseLandmarks]]) -> list[tuple[int, int]]:
@@ -327,13 +362,16 @@ def _sightings(image: UInt8[np.ndarray, "H W 3"], people: list[PoseLandmarks]) -
 
 
 def _windows(shape: tuple[int, ...]) -> list[Roi]:
-    """The whole picture as a square, then tiles of its shorter side where it is not square."""
+    """The whole picture as a square, then square tiles that overlap by half."""
     height, width = shape[:2]
-    side = float(min(width, height))
-    count = int(np.ceil((max(width, height) - side) / (side * TILE_OVERLAP))) + 1
-    starts = np.linspace(0, max(width, height) - side, count) + side / 2
-    tiles = [Roi((s, height / 2) if width >= height else (width / 2, s), side, 0.0) for s in starts]
-    return [Roi((width / 2, height / 2), float(max(width, height)), 0.0), *(tiles if count > 1 else [])]
+    side = min(height, width, TILE_SIDE * max(height, width))
+
+    def middles(length: float) -> Float[np.ndarray, "T"]:
+        count = int(np.ceil((length - side) / (side * TILE_STEP))) + 1
+        return np.linspace(0, length - side, count) + side / 2
+
+    tiles = [Roi((float(x), float(y)), float(side), 0.0) for y in middles(height) for x in middles(width)]
+    return [Roi((width / 2, height / 2), float(max(width, height)), 0.0), *tiles]
 
 
 def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> float:

@@ -12,7 +12,7 @@ from model.fitting.landmarks import PoseLandmarks
 from model.fitting.mask_checks import find_implausible, largest_part, steady_mask
 from model.fitting.matting import background_plate, finish_outline, guided_filter, person_colours, weigh_colours
 from tasks import segment_person
-from tasks.artifacts import ClipInfo, Segmentation, SubjectPaths, read_mask, read_segmentation
+from tasks.artifacts import ClipInfo, Segmentation, SubjectPaths, read_landmarks, read_mask, read_segmentation
 from tasks.errors import InputError
 from tasks.settings import SegmentPersonSettings
 
@@ -81,11 +81,11 @@ def test_too_many_flags_end_the_stage_with_the_first_reason():
     boxes = [BOX.tolist()] * 4
     clip = clip_info(4, crop=(0, 0, 80), resolution=100, boxes=boxes)
     masks = np.stack([block(40, 20, 60, 80), *[np.zeros((100, 100), np.float32)] * 3])
-    method = Segmentation("landmarks", "pose_landmark_full", {})
-    with pytest.raises(InputError, match="3 of 4 masks by pose_landmark_full .*frame 1: empty"):
-        segment_person.judge_masks(masks, np.array(boxes), clip, method, settings())
-    _, judged = segment_person.judge_masks(masks, np.array(boxes), clip, method, settings(max_flagged_share=0.9))
-    assert judged.flagged == {"1": "empty", "2": "empty", "3": "empty"}
+    found = segment_person.Segmented(masks, [None] * 4, {0: "hidden"}, Segmentation("landmarks", "pose_landmark_full", {}))
+    with pytest.raises(InputError, match="4 of 4 masks by pose_landmark_full .*frame 0: hidden"):
+        segment_person.judge_masks(found, clip, settings())
+    _, judged = segment_person.judge_masks(found, clip, settings(max_flagged_share=1.0))
+    assert judged.flagged == {"0": "hidden", "1": "empty", "2": "empty", "3": "empty"}
 
 
 def test_masks_end_at_the_border_of_the_source_picture():
@@ -250,12 +250,13 @@ def test_a_real_clip_gets_masks_of_the_man(tmp_path: Path):
     capture = cv2.VideoCapture(str(TAIJI))
     images = np.stack([cv2.cvtColor(capture.read()[1][40:710, 310:980], cv2.COLOR_BGR2RGB) for _ in range(4)])
     images = np.stack([cv2.resize(image, (256, 256), interpolation=cv2.INTER_AREA) for image in images])
-    masks, boxes, method = segment_person.segment_clip(images, settings(method="landmarks"))
-    clip = clip_info(4, crop=(0, 0, 80), resolution=256, boxes=boxes.tolist())
-    masks, segmentation = segment_person.judge_masks(masks, boxes, clip, method, settings())
+    found = segment_person.segment_clip(images, settings(method="landmarks"))
+    clip = clip_info(4, crop=(0, 0, 80), resolution=256, boxes=found.boxes.tolist())
+    masks, segmentation = segment_person.judge_masks(found, clip, settings())
     assert segmentation.flagged == {} and 0.1 < (masks > 0.5).mean() < 0.3
     assert ((masks > 0.05) & (masks < 0.95)).mean() < 0.03  # a thin soft edge
     paths = SubjectPaths(tmp_path / "work", tmp_path / "results")
-    segment_person.write_masks(paths, masks, clip, segmentation)
+    segment_person.write_masks(paths, masks, found.people, clip, segmentation)
     assert read_segmentation(paths) == segmentation
+    assert np.array_equal(read_landmarks(paths).points[1], found.people[1].points)
     assert np.abs(read_mask(paths, 2) / 255 - masks[2]).max() <= 0.5 / 255 + 1e-6
