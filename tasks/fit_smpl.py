@@ -7,6 +7,7 @@ body's outline and bones, each beside the body as seen from its side).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from model.body.body_files import BodyFileError
 from model.body.body_model import BodyModel, load_body_model
 from model.body.safe_pickle import UnsafePickleError
 from model.body.track import BodyTrack
+from model.body.track_import.refine import refine_from, see_as
 from model.fitting.fit import Silhouettes, fit_clip, pose_state, skin_surface
 from model.fitting.landmarks import MissingDetectorError, track_clip
 from model.fitting.objective import FitBody, Spreads, fit_body_of
@@ -41,6 +43,7 @@ from tasks.artifacts import (
 from tasks.errors import InputError, run_stage
 from tasks.progress import progress_bar
 from tasks.settings import FitSmplSettings, Settings, load_settings
+from tasks.track_import.stage import ImportedFit, import_summary, import_track, write_import
 
 SHEET_FRAMES, SHEET_COLUMNS, TILE = 20, 5, 256  # of the contact sheet; TILE in px
 KNOWN_FOCAL_SPREAD = 0.01  # of the logarithm of a focal length that was given
@@ -61,9 +64,16 @@ def main() -> None:
     with timed(paths, "fit_smpl"):
         clip = read_inputs(paths)
         model = read_body(settings)
+        imported = read_import(clip, model, settings.fit_smpl)
+        if imported is not None and not settings.fit_smpl.import_refine:
+            print(import_summary(use_import(paths, clip, model, imported)))
+            return
         body = fit_body_of(model)
         seen = detect(clip, settings.fit_smpl)
-        state = fit(body, seen, clip, settings.fit_smpl)
+        if imported is None:
+            state = fit(body, seen, clip, settings.fit_smpl)
+        else:
+            seen, state = refine_import(body, seen, clip, imported, settings.fit_smpl)
         score = score_fit(body, seen, clip.silhouettes, state)
         record = write_fit(paths, clip, model, body, seen, state, score)
     print(summary(record))
@@ -124,9 +134,42 @@ def detect(clip: Clip, settings: FitSmplSettings) -> Observations:
 
 def fit(body: FitBody, seen: Observations, clip: Clip, settings: FitSmplSettings) -> FitState:
     """Run the fit with a progress bar."""
-    values = settings.model_dump(exclude={"focal_spread"})
     with progress_bar("fitting the body", 100) as show:
-        return fit_clip(body, seen, clip.silhouettes, Spreads(**values), on_progress=lambda share: show(round(100 * share)))
+        return fit_clip(body, seen, clip.silhouettes, spreads_of(settings), on_progress=lambda share: show(round(100 * share)))
+
+
+def spreads_of(settings: FitSmplSettings) -> Spreads:
+    """The strength of each term."""
+    return Spreads(**settings.model_dump(exclude={"focal_spread", "import_track", "import_refine"}))
+
+
+def read_import(clip: Clip, model: BodyModel, settings: FitSmplSettings) -> ImportedFit | None:
+    """The track of another program that params.yaml names, on our body; None where it names none.
+
+    Raises:
+        InputError: it cannot be read, or is not of this clip.
+    """
+    if settings.import_track is None:
+        return None
+    return import_track(Path(settings.import_track).expanduser(), clip.info, model, clip.silhouettes.masks, clip.silhouettes.trust)
+
+
+def use_import(paths: SubjectPaths, clip: Clip, model: BodyModel, imported: ImportedFit) -> dict:
+    """Judge the imported track and write it as this stage's own; returns the numbers."""
+    return write_import(paths, imported, clip.info, model, clip.images, clip.silhouettes.masks, clip.silhouettes.trust)
+
+
+def refine_import(
+    body: FitBody, seen: Observations, clip: Clip, imported: ImportedFit, settings: FitSmplSettings
+) -> tuple[Observations, FitState]:
+    """Refine the imported track on landmarks and masks, from its own camera on."""
+    seen = see_as(seen, imported.track, KNOWN_FOCAL_SPREAD)
+    print(f"refining the {imported.format} track {imported.file}")
+    with progress_bar("refining the body", 100) as show:
+        state = refine_from(
+            body, seen, clip.silhouettes, spreads_of(settings), imported.track, on_progress=lambda share: show(round(100 * share))
+        )
+    return seen, state
 
 
 def track_of(clip: Clip, model: BodyModel, seen: Observations, state: FitState, confidence: Float[np.ndarray, "F"]) -> BodyTrack:

@@ -94,6 +94,8 @@ class SegmentPersonSettings(Section):
 
 
 class FitSmplSettings(Section):
+    import_track: Annotated[str | None, Field(alias="import")]
+    import_refine: bool
     landmark: PositiveFloat
     radius: PositiveFloat
     direction: PositiveFloat
@@ -148,6 +150,7 @@ class EvaluateSettings(Section):
 
 
 class BuildPageSettings(Section):
+    motions: list[str]
     video_side: Annotated[int, Field(ge=128)]
     video_quality: Annotated[int, Field(ge=1, le=100)]
     video_megabytes: PositiveFloat

@@ -1,0 +1,1 @@
+"""Body tracks that other programs made, brought to this project's conventions."""

@@ -1,0 +1,1 @@
+"""Reading other programs' body tracks and bringing them into the fit stage."""
