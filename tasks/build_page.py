@@ -15,6 +15,9 @@ from model.body.body_files import BodyFileError
 from model.body.body_model import BodyModel, load_body_model
 from model.body.safe_pickle import UnsafePickleError
 from model.body.track import BodyTrack
+from model.motion.motion import MotionError
+from model.motion.placement import Placement, placement_of_track, skeleton_of_avatar
+from model.motion.skeleton import Skeleton
 from model.pose import track_pose
 from tasks.artifacts import (
     SubjectPaths, read_clip, read_frame, read_json, read_segmentation, read_track, replaced_file, require, split_frames,
@@ -22,7 +25,7 @@ from tasks.artifacts import (
 )  # fmt: skip
 from tasks.errors import InputError, run_stage
 from tasks.page_content import PageContent, PageVideo, build_page, encode_frames
-from tasks.page_motions import built_in_motions, clip_motion, find_ground
+from tasks.page_motions import PageMotion, clip_motion, page_motions
 from tasks.pictures import spread_evenly
 from tasks.progress import progress_bar
 from tasks.scoring import Viewer, score_picture
@@ -50,7 +53,8 @@ def read_content(paths: SubjectPaths, settings: Settings) -> PageContent:
     track = read_track(paths.stage1 / "track.npz", made_by="train_stage1")
     avatars = read_avatars(paths)
     body = read_body(settings, track)
-    ground, stand = find_ground(track, body)
+    skeleton = skeleton_of_avatar(avatars["stage1"])
+    placement = placement_of_track(track, skeleton)
     times = dict(zip(clip.frame_ids, clip.times, strict=True))
     frame_ids = track.frame_ids.tolist()
     clip_times = np.array([times[frame_id] for frame_id in frame_ids])
@@ -62,8 +66,9 @@ def read_content(paths: SubjectPaths, settings: Settings) -> PageContent:
         cull_margin=avatars["stage1"].options.cull_margin,
         joint_names=body.joint_names,
         track=track,
-        ground=ground,
-        motions=[clip_motion(track, clip_times), *built_in_motions(track, body, stand, ground)],
+        placement=placement,
+        height=float(np.ptp(body.rest(track.betas)[0][:, 1].numpy())),
+        motions=[clip_motion(track, clip_times), *read_motions(settings, skeleton, placement)],
         video=PageVideo(
             type="image/webp",
             frame_ids=frame_ids,
@@ -95,6 +100,14 @@ def read_body(settings: Settings, track: BodyTrack) -> BodyModel:
         return load_body_model(settings.body.model, uv_path=settings.body.uv, num_betas=len(track.betas))
     except (BodyFileError, UnsafePickleError) as error:
         raise InputError(str(error)) from error
+
+
+def read_motions(settings: Settings, skeleton: Skeleton, placement: Placement) -> list[PageMotion]:
+    """What the page plays beside the clip's own motion."""
+    try:
+        return page_motions(settings.build_page.motions, skeleton, placement)
+    except MotionError as error:
+        raise InputError(f"build_page.motions: {error}") from error
 
 
 def pose_dependence(avatars: dict[str, Avatar], track: BodyTrack, *, backend: str) -> float:

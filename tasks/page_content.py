@@ -20,7 +20,8 @@ from jaxtyping import UInt8
 from model.avatar import BakedAvatar
 from model.body.track import BodyTrack
 from model.light import MIN_SHADE
-from tasks.page_motions import Ground, PageMotion
+from model.motion.placement import Placement
+from tasks.page_motions import PageMotion
 from tasks.page_splats import pack_splats
 
 TEMPLATE = Path(__file__).with_name("page_template.html")
@@ -49,7 +50,8 @@ class PageContent:
         cull_margin: as the avatar's options have it.
         joint_names: in the skeleton's order.
         track: of the clip; its camera is the video's.
-        ground: where the page's axes start.
+        placement: carries the page's axes (y up, floor at 0, the video's camera towards +z) into the track's world.
+        height: of the standing person, metres.
         motions: the first is shown when the page opens.
         video: beside the motion that was filmed.
     """
@@ -60,7 +62,8 @@ class PageContent:
     cull_margin: float | None
     joint_names: tuple[str, ...]
     track: BodyTrack
-    ground: Ground
+    placement: Placement
+    height: float
     motions: list[PageMotion]
     video: PageVideo
 
@@ -114,7 +117,12 @@ def plain_content(content: PageContent) -> dict:
         "light": {"coefficients": baked.light.double().tolist(), "least": MIN_SHADE},
         "cull_margin": content.cull_margin,
         "camera": {"K": camera.K.tolist(), "w2c": camera.w2c.tolist(), "width": camera.width, "height": camera.height},
-        "stand": {name: getattr(content.ground, name).tolist() for name in ("origin", "up", "ahead")} | {"height": content.ground.height},
+        "stand": {
+            "origin": content.placement.shift.tolist(),
+            "up": content.placement.turn[:, 1].tolist(),
+            "ahead": content.placement.turn[:, 2].tolist(),
+            "height": content.height,
+        },
         "motions": [_plain_motion(motion) for motion in content.motions],
         "video": {
             "type": content.video.type,
@@ -133,7 +141,6 @@ def _plain_motion(motion: PageMotion) -> dict:
         "title": motion.title,
         "about": motion.about,
         "times": np.round(motion.times, 5).tolist(),
-        "repeats": motion.repeats,
         "filmed": motion.filmed,
         "turns": _base64(turns.numpy().astype("<f4")),
         "places": _base64(pose.transl.numpy().astype("<f4")),

@@ -27,6 +27,8 @@ export class Controls {
     this.get("about-motion").textContent = this.page.motion.about;
     this.get("video").hidden = !this.page.motion.filmed;
     this.get("player").hidden = this.page.motion.isStill;
+    for (const button of this.get("views").children) button.hidden = button.dataset.view === "over" && !this.page.motion.filmed;
+    if (!this.page.motion.filmed && !this.get("behind").hidden) this.page.look("video");
     this.showTime();
   }
 
@@ -41,7 +43,9 @@ export class Controls {
     if (row === this.row) return;
     this.row = row;
     const { video } = this.page.content;
-    this.get("frame").src = `data:${video.type};base64,${video.frames[row]}`;
+    const picture = `data:${video.type};base64,${video.frames[row]}`;
+    this.get("frame").src = picture;
+    this.get("behind").src = picture;
     this.get("caption").textContent = `the video, frame ${video.frame_ids[row]}${video.heldout.includes(row) ? ", not trained on" : ""}`;
   }
 
@@ -51,6 +55,7 @@ export class Controls {
 
   showView(view) {
     for (const button of this.get("views").children) button.setAttribute("aria-pressed", button.dataset.view === view);
+    this.get("behind").hidden = view !== "over";
   }
 
   showRate(rate) {

@@ -22,7 +22,6 @@ class Page {
     this.extra = new Map();
     this.light = "world";
     this.background = "#d5dae0";
-    this.drawn = [];
     this.stamps = [];
     this.room = new Room(document.getElementById("canvas"), content);
     this.avatar = new AvatarSplats(content);
@@ -66,7 +65,6 @@ class Page {
 
   play(on) {
     this.playing = on && !this.motion.isStill;
-    if (this.playing && !this.motion.repeats && this.time >= this.motion.seconds) this.seek(0);
     this.controls.showPlaying();
   }
 
@@ -109,11 +107,7 @@ class Page {
 
   #tick(seconds, now) {
     if (this.playing) {
-      let time = this.time + seconds * this.speed;
-      if (time > this.motion.seconds) {
-        time = time % this.motion.seconds;
-      }
-      this.time = time;
+      this.time = (this.time + seconds * this.speed) % this.motion.seconds;
       this.#move();
     }
     if (this.room.draw(seconds, this.avatar)) this.stamps.push(now);
@@ -125,6 +119,7 @@ class Page {
     const before = this.middle;
     this.middle = this.#takePose();
     if (this.controls?.follows && before) this.room.shift(this.middle.clone().sub(before).setY(0));
+    this.room.stand(this.middle);
     this.controls?.showTime();
     this.room.invalidate();
   }

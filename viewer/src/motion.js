@@ -11,7 +11,6 @@ export class Motion {
     this.title = record.title;
     this.about = record.about;
     this.times = record.times;
-    this.repeats = record.repeats;
     this.filmed = record.filmed;
     this.places = floats(record.places);
     this.numJoints = numJoints;

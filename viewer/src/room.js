@@ -3,15 +3,20 @@
 // The page's axes are three's: y up, the floor at y = 0, the filmed person about the origin and facing +z. `toPage` carries
 // the body track's world there.
 
-import { CanvasTexture, Color, Matrix4, Mesh, MeshBasicMaterial, PerspectiveCamera, CircleGeometry, Scene, SRGBColorSpace, Vector3, WebGLRenderer } from "three";
+import {
+  CanvasTexture, CircleGeometry, Color, DataTexture, Matrix4, Mesh, MeshBasicMaterial, PerspectiveCamera, PlaneGeometry, RGBAIntegerFormat, Scene,
+  ShaderMaterial, SRGBColorSpace, UnsignedIntType, Vector2, Vector3, WebGLRenderer,
+} from "three";
 import { OrbitControls } from "three/addons/controls/OrbitControls.js";
-import { SparkRenderer } from "@sparkjsdev/spark";
+import { SparkRenderer, utils } from "@sparkjsdev/spark";
 
 const NEAR = 0.02, FAR = 60; // m
 const FREE_FOV = 28; // degrees: a longer lens, as for portraits
 const SIGMAS = 3; // as model/render/splatting.py
 const DILATION_PX2 = 0.3;
 const LEAST_ALPHA = 1 / 255;
+const ORDER_WIDTH = 4096, NO_SPLAT = 0xffffffff; // as Spark has them
+const ROOM_AROUND = 1.36, LOOK_BELOW = 0.055; // of the person's height: picture height, and how far below the middle to look (the player covers the foot)
 const DIRECTIONS = { front: 0, left: 90, back: 180, right: 270 }; // degrees about the person, from the filmed side
 
 export class Room {
@@ -30,7 +35,9 @@ export class Room {
     this.fromPage = this.toPage.clone().invert();
     this.height = content.stand.height;
     this.filming = content.camera;
-    this.floor = floorDisc(this.height);
+    this.floor = floorGrid(this.height);
+    this.shadow = contactShadow(this.height);
+    this.floor.add(this.shadow);
     this.scene.add(this.floor);
     this.controls = new OrbitControls(this.camera, canvas);
     this.controls.enableDamping = true;
@@ -38,7 +45,9 @@ export class Room {
     this.controls.minDistance = 0.15 * this.height;
     this.controls.maxDistance = 12 * this.height;
     this.controls.autoRotateSpeed = 3;
-    this.throughVideo = false;
+    this.throughVideo = this.clear = false;
+    this.color = null;
+    this.standsOnFloor = true;
     this.dirty = true;
     this.controls.addEventListener("start", () => this.leaveVideo());
     this.controls.addEventListener("change", () => this.invalidate());
@@ -46,20 +55,29 @@ export class Room {
     this.resize();
   }
 
-  add(object) {
-    object.applyMatrix4(this.toPage);
-    this.scene.add(object);
-    object.updateMatrixWorld();
+  /** Put splats into the track's world. */
+  add(mesh) {
+    mesh.applyMatrix4(this.toPage);
+    this.scene.add(mesh);
+    mesh.updateMatrixWorld();
+    this.spark.orderingTexture = orderOf(mesh.numSplats);
+    this.renderer.initTexture(this.spark.orderingTexture);
   }
 
   invalidate() {
     this.dirty = true;
   }
 
+  /** Colour and floor; null is no colour at all. */
   paint(color, floor) {
+    this.color = color;
+    this.standsOnFloor = floor;
+    this.invalidate();
+  }
+
+  #dress(color, floor) {
     this.scene.background = color === null ? null : new Color(color);
     this.floor.visible = floor && color !== null;
-    this.invalidate();
   }
 
   resize() {
@@ -73,17 +91,25 @@ export class Room {
 
   /** Look from a named side, or through the video's own camera. `middle` is where the person is, in page axes. */
   look(view, middle) {
-    this.throughVideo = view === "video";
+    this.throughVideo = view === "video" || view === "over";
+    this.clear = view === "over";
     if (!this.throughVideo) {
       const angle = (DIRECTIONS[view] * Math.PI) / 180;
-      const room = 1.18 * this.height;
       const half = Math.tan((FREE_FOV * Math.PI) / 360) * Math.min(1, this.camera.aspect / 0.75);
-      const back = room / 2 / half;
+      const back = (ROOM_AROUND * this.height) / 2 / half;
+      middle = middle.clone().setY(middle.y - LOOK_BELOW * this.height);
       this.controls.target.copy(middle);
       this.camera.position.set(Math.sin(angle), 0.08, Math.cos(angle)).multiplyScalar(back).add(middle);
     }
     this.#project();
     this.controls.update();
+    this.invalidate();
+  }
+
+  /** Where the person is, page axes; the shadow is there. */
+  stand(middle) {
+    this.shadow.position.set(middle.x, -middle.z, 0.001);
+    this.floor.material.userData.middle.set(middle.x, middle.z);
     this.invalidate();
   }
 
@@ -98,18 +124,18 @@ export class Room {
   /** From the video's camera on freely, from where it stands. */
   leaveVideo() {
     if (!this.throughVideo) return;
-    this.throughVideo = false;
+    this.throughVideo = this.clear = false;
     this.onLeftVideo?.();
     this.#project();
   }
 
   /** Draw if anything has changed. Returns whether it has drawn. */
   draw(seconds, avatar) {
-    this.controls.enabled = true;
     if (!this.throughVideo) this.controls.update(seconds);
     if (!this.dirty) return false;
     this.dirty = false;
     avatar.seenFrom(this.camera.getWorldPosition(new Vector3()));
+    this.#dress(this.clear ? null : this.color, this.standsOnFloor);
     this.renderer.render(this.scene, this.camera);
     return true;
   }
@@ -120,7 +146,7 @@ export class Room {
    * `K`, `w2c` (OpenCV axes, the body track's world), `width` and `height` give the camera; without them it is the present one.
    */
   async still(avatar, { width, height, K, w2c, background }) {
-    const kept = { background: this.scene.background, floor: this.floor.visible, ratio: this.renderer.getPixelRatio() };
+    const ratio = this.renderer.getPixelRatio();
     const camera = this.camera.clone();
     try {
       this.busy = true;
@@ -128,7 +154,11 @@ export class Room {
       this.renderer.setSize(width, height, false);
       if (K) aim(camera, this.toPage, w2c, K, width, height);
       else if (this.throughVideo) aim(camera, this.toPage, this.filming.w2c, this.#fitted(width, height), width, height);
-      if (background !== undefined) this.paint(background, this.floor.visible && !K);
+      else {
+        camera.aspect = width / height;
+        camera.updateProjectionMatrix();
+      }
+      this.#dress(background === undefined ? this.color : background, this.standsOnFloor && !K);
       camera.updateMatrixWorld();
       avatar.seenFrom(camera.getWorldPosition(new Vector3()));
       while (this.spark.sorting) await new Promise((done) => setTimeout(done, 2));
@@ -137,9 +167,7 @@ export class Room {
       return this.canvas.toDataURL("image/png");
     } finally {
       this.busy = false;
-      this.renderer.setPixelRatio(kept.ratio);
-      this.scene.background = kept.background;
-      this.floor.visible = kept.floor;
+      this.renderer.setPixelRatio(ratio);
       this.resize();
     }
   }
@@ -188,21 +216,59 @@ function pageAxes({ origin, up, ahead }) {
   return turn.multiply(new Matrix4().makeTranslation(-origin[0], -origin[1], -origin[2]));
 }
 
-/** A soft disc to stand on. */
-function floorDisc(height) {
+/**
+ * Room for the order in which splats are drawn, on the GPU from the start. Spark (2.2.0) makes it at the first sorting, and a
+ * second one that ends before the first was drawn would be lost: holes, until the camera moves.
+ */
+function orderOf(count) {
+  const rows = Math.ceil(utils.getTextureSize(count).maxSplats / (4 * ORDER_WIDTH)) + 1;
+  const texture = new DataTexture(new Uint32Array(4 * ORDER_WIDTH * rows).fill(NO_SPLAT), ORDER_WIDTH, rows, RGBAIntegerFormat, UnsignedIntType);
+  texture.internalFormat = "RGBA32UI";
+  texture.needsUpdate = true;
+  return texture;
+}
+
+/** The floor, drawn around the person only: lines every half metre, so that a walk is seen as one. */
+function floorGrid(height) {
+  const middle = new Vector2();
+  const material = new ShaderMaterial({
+    transparent: true,
+    depthWrite: false,
+    uniforms: { middle: { value: middle }, reach: { value: 1.1 * height } },
+    vertexShader: "out vec2 place; void main() { place = vec2(position.x, -position.y); gl_Position = projectionMatrix * modelViewMatrix * vec4(position, 1.0); }",
+    fragmentShader: `
+      in vec2 place;
+      uniform vec2 middle;
+      uniform float reach;
+      void main() {
+        vec2 cell = place / 0.5;
+        vec2 line = abs(fract(cell - 0.5) - 0.5) / fwidth(cell);
+        float drawn = 1.0 - min(min(line.x, line.y), 1.0);
+        float near = 1.0 - smoothstep(0.3 * reach, reach, distance(place, middle));
+        gl_FragColor = vec4(vec3(0.45), 0.35 * drawn * near);
+      }`,
+  });
+  material.userData.middle = middle;
+  const plane = new Mesh(new PlaneGeometry(40, 40), material);
+  plane.rotation.x = -Math.PI / 2;
+  plane.renderOrder = -2;
+  return plane;
+}
+
+/** A soft shadow where the person stands. */
+function contactShadow(height) {
   const picture = document.createElement("canvas");
   picture.width = picture.height = 256;
   const pen = picture.getContext("2d");
-  const fade = pen.createRadialGradient(128, 128, 8, 128, 128, 128);
-  fade.addColorStop(0, "rgba(20,24,30,0.42)");
-  fade.addColorStop(0.25, "rgba(20,24,30,0.2)");
+  const fade = pen.createRadialGradient(128, 128, 4, 128, 128, 128);
+  fade.addColorStop(0, "rgba(20,24,30,0.45)");
+  fade.addColorStop(0.35, "rgba(20,24,30,0.2)");
   fade.addColorStop(1, "rgba(20,24,30,0)");
   pen.fillStyle = fade;
   pen.fillRect(0, 0, 256, 256);
   const texture = new CanvasTexture(picture);
   texture.colorSpace = SRGBColorSpace;
-  const disc = new Mesh(new CircleGeometry(0.45 * height, 64), new MeshBasicMaterial({ map: texture, transparent: true, depthWrite: false }));
-  disc.rotation.x = -Math.PI / 2;
+  const disc = new Mesh(new CircleGeometry(0.26 * height, 48), new MeshBasicMaterial({ map: texture, transparent: true, depthWrite: false }));
   disc.renderOrder = -1;
   return disc;
 }
