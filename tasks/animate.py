@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from model.avatar import Avatar
 from model.avatar_file import AvatarFileError, load_avatar
 from model.body.track import BodyTrack
@@ -162,3 +164,11 @@ def fit_motion(motion: Motion, actor: Actor, choice: MotionChoice) -> Motion:
 def is_video(path: Path) -> bool:
     """Whether a path looks like a video rather than a motion file."""
     return path.suffix.lower() in VIDEO_ENDINGS
+
+
+def repeated(motion: Motion, times: int) -> Motion:
+    """A motion that repeats, played so many times over; another one is left as it is."""
+    if times == 1 or not motion.loops:
+        return motion
+    rows = torch.arange(motion.num_frames).repeat(times)
+    return motion.with_pose(motion.pose[rows])

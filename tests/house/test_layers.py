@@ -9,8 +9,9 @@ import pytest
 from ruamel.yaml import YAML
 
 PROJECT = Path(__file__).parents[2]
-ROOMS = ("flows", "tasks", "model", "demo", "benchmarks")
+ROOMS = ("commands", "flows", "tasks", "model", "demo", "benchmarks")
 MAY_IMPORT = {
+    "commands": {"commands", "tasks", "model"},
     "flows": {"flows", "tasks", "model"},
     "tasks": {"tasks", "model"},
     "model": {"model"},

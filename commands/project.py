@@ -1,0 +1,97 @@
+"""Where the project is, how a command ends, and how the pipeline is started from one."""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import typer
+
+from tasks.errors import EXIT_INTERRUPTED, InputError, run_stage
+
+LAST_STAGE = "build_page"
+OFF_SWITCHES = {"DO_NOT_TRACK": "1", "MLFLOW_DISABLE_TELEMETRY": "true", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+HERE = Path.cwd()  # where the user stood when the program started: relative paths mean this
+
+
+def find_project(start: Path) -> Path:
+    """The project's root: the nearest folder upwards that has a pipeline, else the one this code lies in."""
+    for folder in (start, *start.parents):
+        if (folder / "dvc.yaml").is_file() and (folder / "params.yaml").is_file():
+            return folder
+    return Path(__file__).resolve().parents[1]
+
+
+def enter_project() -> Path:
+    """Go to the project's root, where every path of the pipeline starts."""
+    project = find_project(Path.cwd())
+    os.chdir(project)
+    return project
+
+
+def command(function: Callable) -> Callable:
+    """A command: runs in the project's root, and ends with one clear line and an exit code where its input is at fault."""
+
+    @functools.wraps(function)
+    def wrapped(*args: object, **kwargs: object) -> object:
+        outcome: list[object] = []
+
+        def main() -> None:
+            enter_project()
+            outcome.append(function(*args, **kwargs))
+
+        run_stage(main)
+        return outcome[0] if outcome else None
+
+    return wrapped
+
+
+def user_path(text: str | Path) -> Path:
+    """A path as the user meant it: relative to where the command was typed, not to the project's root."""
+    path = Path(text).expanduser()
+    return path if path.is_absolute() else HERE / path
+
+
+def run_dvc(*arguments: str) -> None:
+    """Run DVC in the project's root, on this terminal; Ctrl-C reaches the stage, which leaves its checkpoint.
+
+    Raises:
+        InputError: a stage failed; its own message stands above.
+        SystemExit: interrupted.
+    """
+    process = subprocess.Popen([sys.executable, "-m", "dvc", *arguments], env=stage_environment())
+    while True:
+        try:
+            status = process.wait()
+            break
+        except KeyboardInterrupt:  # the terminal has told the stage already
+            process.send_signal(signal.SIGINT)
+    if status in (EXIT_INTERRUPTED, -signal.SIGINT):
+        raise typer.Exit(EXIT_INTERRUPTED)
+    if status:
+        raise InputError(f"dvc {' '.join(arguments)} ended with status {status}; the stage's own message stands above. What is wrong with the set-up: avatar doctor")
+
+
+def stage_environment() -> dict[str, str]:
+    """The environment of a stage: this interpreter's programs come first, nothing reports home."""
+    environment = OFF_SWITCHES | {key: value for key, value in os.environ.items() if key != "MLFLOW_RUN_ID"}
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment.get('PATH', '')}"
+    environment["PYTHONUNBUFFERED"] = "1"
+    return environment
+
+
+def known_subjects() -> list[str]:
+    """Subjects that have an avatar, for completion."""
+    return sorted({path.parent.parent.name for path in find_project(Path.cwd()).glob("work/*/stage*/avatar.safetensors")})
+
+
+def chosen_subject(subject: str | None) -> str:
+    """The subject asked for, else the one that params.yaml names."""
+    from tasks.settings import load_settings
+
+    return subject or load_settings().subject.name
