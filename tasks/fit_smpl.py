@@ -1,7 +1,8 @@
 """Stage: from frames and masks to one person's shape, and pose, place and camera for each frame.
 
-Axes: F frames, V vertices. Reads frames/ and masks/; writes fit/track.npz, fit/fit.json and fit/overlay.png (frames with the
-body's outline and bones, each beside the body as seen from its side).
+Axes: F frames, V vertices. Reads frames/ and masks/; writes fit/track.npz, fit/fit.json and, to look at, fit/overlay.png (some
+frames with the body's outline and bones, each beside the body as seen from its side), fit/overlay.mp4 (all frames) and
+fit/fit.html (the numbers).
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
@@ -18,19 +20,21 @@ from model.body.body_model import BodyModel, load_body_model
 from model.body.safe_pickle import UnsafePickleError
 from model.body.track import BodyTrack
 from model.body.track_import.refine import refine_from, see_as
+from model.fitting.detection import Detected, clean_landmarks
+from model.fitting.film import FitScenes, draw_pair
 from model.fitting.fit import Silhouettes, fit_clip, pose_state, skin_surface
-from model.fitting.landmarks import MissingDetectorError, track_clip
+from model.fitting.landmarks import MissingDetectorError, stack_landmarks, track_clip
 from model.fitting.objective import FitBody, Spreads, fit_body_of
 from model.fitting.observations import FitState, Observations, observe
-from model.fitting.picture import contact_sheet, draw_overlay, draw_side_view
+from model.fitting.picture import contact_sheet
 from model.fitting.rotations import vector_from_rotation
 from model.fitting.score import FitScore, body_height, score_fit
-from model.fitting.terms import project
 from tasks.artifacts import (
     ClipInfo,
     SubjectPaths,
     read_clip,
     read_frame,
+    read_landmarks,
     read_mask,
     read_segmentation,
     replaced_folder,
@@ -41,11 +45,12 @@ from tasks.artifacts import (
     write_track,
 )
 from tasks.errors import InputError, run_stage
+from tasks.fit_page import landmark_misses, write_film, write_page
 from tasks.progress import progress_bar
 from tasks.settings import FitSmplSettings, Settings, load_settings
 from tasks.track_import.stage import ImportedFit, import_summary, import_track, write_import
 
-SHEET_FRAMES, SHEET_COLUMNS, TILE = 20, 5, 256  # of the contact sheet; TILE in px
+SHEET_FRAMES, SHEET_COLUMNS, TILE = 20, 5, 320  # of the contact sheet; TILE in px
 KNOWN_FOCAL_SPREAD = 0.01  # of the logarithm of a focal length that was given
 
 
@@ -69,13 +74,14 @@ def main() -> None:
             print(import_summary(use_import(paths, clip, model, imported)))
             return
         body = fit_body_of(model)
-        seen = detect(clip, settings.fit_smpl)
+        detected = detect(paths, clip)
+        seen = see(detected, clip, settings.fit_smpl)
         if imported is None:
             state = fit(body, seen, clip, settings.fit_smpl)
         else:
             seen, state = refine_import(body, seen, clip, imported, settings.fit_smpl)
         score = score_fit(body, seen, clip.silhouettes, state)
-        record = write_fit(paths, clip, model, body, seen, state, score)
+        record = write_fit(paths, clip, model, body, detected, seen, state, score)
     print(summary(record))
 
 
@@ -107,26 +113,31 @@ def read_body(settings: Settings) -> BodyModel:
         raise InputError(str(error)) from error
 
 
-def detect(clip: Clip, settings: FitSmplSettings) -> Observations:
-    """Landmarks in every frame, as the fit wants them.
+def detect(paths: SubjectPaths, clip: Clip) -> Detected:
+    """Landmarks in every frame: those that segment_person kept, or found anew beside masks that come from elsewhere.
 
     Raises:
         InputError: the detector is not installed, or it finds nobody.
     """
-    info, F = clip.info, len(clip.images)
-    try:
-        with progress_bar("finding landmarks", F) as show:
-            people = track_clip(clip.images, with_mask=False, progress=show)
-    except MissingDetectorError as error:
-        raise InputError(str(error)) from error
-    points, confidence, world = np.zeros((F, 33, 2)), np.zeros((F, 33)), np.zeros((F, 33, 3))
-    for frame, person in enumerate(people):
-        if person is not None:
-            points[frame], confidence[frame], world[frame] = person.points, person.confidence, person.points_world
-    if not confidence.any():
+    found, times = read_landmarks(paths), np.asarray(clip.info.times, dtype=np.float64)
+    if found is None:
+        try:
+            with progress_bar("finding landmarks", len(clip.images)) as show:
+                found = stack_landmarks(track_clip(clip.images, with_mask=False, guides=clip.info.boxes, progress=show))
+        except MissingDetectorError as error:
+            raise InputError(str(error)) from error
+    if len(found.points) != len(clip.images):
+        raise InputError(f"masks/ has landmarks of {len(found.points)} frames but frames/ has {len(clip.images)}; run: dvc repro segment_person")
+    if not found.visibility.any():
         raise InputError("no landmarks of a person in any frame under frames/; look at them, then choose another video")
+    return clean_landmarks(found, times)
+
+
+def see(detected: Detected, clip: Clip, settings: FitSmplSettings) -> Observations:
+    """Landmarks and camera as the fit wants them."""
+    info = clip.info
     return observe(
-        points, confidence, world, np.asarray(info.times, dtype=np.float64),
+        detected.points, detected.confidence, detected.points_world, np.asarray(info.times, dtype=np.float64),
         focal_px=info.focal_px, principal=(info.cx, info.cy),
         focal_spread=KNOWN_FOCAL_SPREAD if info.focal_known else settings.focal_spread,
     )  # fmt: skip
@@ -192,7 +203,7 @@ def track_of(clip: Clip, model: BodyModel, seen: Observations, state: FitState, 
     )
 
 
-def describe(clip: Clip, body: FitBody, seen: Observations, state: FitState, score: FitScore) -> dict:
+def describe(clip: Clip, body: FitBody, detected: Detected, seen: Observations, state: FitState, score: FitScore) -> dict:
     """The page of numbers that fit.json holds."""
     frame_ids = clip.info.frame_ids
 
@@ -209,46 +220,93 @@ def describe(clip: Clip, body: FitBody, seen: Observations, state: FitState, sco
         "iou_mean": mean(score.iou),
         "iou_worst": float(finite_iou.min()) if len(finite_iou) else None,
         "acceleration_m_s2": mean(score.acceleration),
+        "foot_slide_m_s": mean(score.slide),
+        "foot_drift_m": float(np.mean(score.stands)) if score.stands else None,
+        "foot_drift_worst_m": max(score.stands, default=None),
+        "landmark_px": landmark_misses(score.misses),
         "focal_px": float(seen.focal_px * state.log_focal.exp()),
         "focal_guess_px": seen.focal_px,
         "focal_known": clip.info.focal_known,
         "height_m": body_height(body, state.betas),
         "betas": [float(b) for b in state.betas],
         "frames": len(frame_ids),
+        "swaps_repaired": {pair: [frame_ids[k] for k in rows] for pair, rows in detected.swapped.items() if rows},
         "distrusted": {str(frame_ids[k]): why for k, why in score.reasons.items()},
         "confidence": [round(float(c), 3) for c in score.confidence],
     }
 
 
 def write_fit(
-    paths: SubjectPaths, clip: Clip, model: BodyModel, body: FitBody, seen: Observations, state: FitState, score: FitScore
+    paths: SubjectPaths, clip: Clip, model: BodyModel, body: FitBody, detected: Detected, seen: Observations, state: FitState, score: FitScore
 ) -> dict:
-    """Write track, numbers and picture, all or nothing; returns the numbers."""
-    record = describe(clip, body, seen, state, score)
+    """Write track, numbers and pictures, all or nothing; returns the numbers."""
+    record = describe(clip, body, detected, seen, state, score)
+    scenes = scenes_of(clip, body, seen, state, score)
     with replaced_folder(paths.fit) as folder:
         write_track(folder / "track.npz", track_of(clip, model, seen, state, score.confidence))
         write_json(folder / "fit.json", record)
-        write_image(folder / "overlay.png", draw_sheet(clip, body, seen, state))
+        write_image(folder / "overlay.png", draw_sheet(scenes))
+        write_film(folder / "overlay.mp4", scenes, fps=clip.info.fps)
+        write_page(
+            folder / "fit.html", title=f"Body fit of {paths.work.name}", record=record, series=series_of(score),
+            frame_ids=clip.info.frame_ids, doubted=list(score.reasons), notes=notes_of(clip, record),
+        )  # fmt: skip
     return record
 
 
-def draw_sheet(clip: Clip, body: FitBody, seen: Observations, state: FitState) -> UInt8[np.ndarray, "H W 3"]:
-    """Frames evenly over the clip, each beside the body's side view."""
+def scenes_of(clip: Clip, body: FitBody, seen: Observations, state: FitState, score: FitScore) -> FitScenes:
+    """What the film shows."""
     posed = pose_state(body, state)
-    vertices = skin_surface(body.surface, posed, state.betas)
-    focal = seen.focal_px * state.log_focal.exp()
-    pixels, joints_px = project(vertices, focal, seen.principal)[0].numpy(), project(posed.joints, focal, seen.principal)[0].numpy()
-    faces, parents = body.faces.numpy(), body.skeleton.parents.numpy()
-    tiles = []
-    for frame in np.linspace(0, len(clip.images) - 1, min(SHEET_FRAMES, len(clip.images))).round().astype(int):
-        v = vertices[frame].numpy()
-        overlay = draw_overlay(clip.images[frame], pixels[frame], v[:, 2], faces, joints_px[frame], parents)
-        half = clip.images.shape[1] // TILE
-        overlay = overlay[: half * TILE : half, : half * TILE : half] if half > 1 else overlay
-        overlay = overlay[:TILE, :TILE] if overlay.shape[0] >= TILE else np.pad(overlay, ((0, TILE - overlay.shape[0]), (0, TILE - overlay.shape[1]), (0, 0)))
-        side = draw_side_view(v, faces, (v.min(0) + v.max(0)) / 2, TILE)
-        tiles.append(np.concatenate([overlay, side], 1))
-    return contact_sheet(tiles, SHEET_COLUMNS)
+
+    def surface(frame: int) -> Float[np.ndarray, "V 3"]:
+        one = state.frames(slice(frame, frame + 1))
+        return skin_surface(body.surface, pose_state(body, one), state.betas)[0].numpy()
+
+    return FitScenes(
+        images=clip.images,
+        masks=clip.silhouettes.masks,
+        surface=surface,
+        joints=posed.joints.numpy(),
+        faces=body.faces.numpy(),
+        parents=body.skeleton.parents.numpy(),
+        focal_px=float(seen.focal_px * state.log_focal.exp()),
+        principal=seen.principal,
+        points=seen.points.numpy(),
+        certainty=seen.confidence.sqrt().numpy(),
+        confidence=score.confidence,
+        reasons=score.reasons,
+        times=seen.times.numpy(),
+        captions=[f"IoU {iou:.2f}  {miss:.1f} px" for iou, miss in zip(score.iou, score.reprojection_px, strict=True)],
+    )
+
+
+def series_of(score: FitScore) -> dict[str, Float[np.ndarray, "F"]]:
+    """What the page draws over the clip."""
+    return {
+        "landmarks missed by, px": score.reprojection_px,
+        "silhouette IoU": score.iou,
+        "acceleration of the joints, m/s²": score.acceleration,
+        "feet that stand slide at, m/s": score.slide,
+        "confidence": score.confidence,
+    }
+
+
+def notes_of(clip: Clip, record: dict) -> list[str]:
+    """What the page says in words."""
+    swaps = [f"left and right {pair} were swapped by the detector in frames {rows} and put right" for pair, rows in record["swaps_repaired"].items()]
+    dropped: dict[str, list[str]] = {}
+    for frame, why in clip.info.dropped.items():
+        dropped.setdefault(why, []).append(frame)
+    left_out = [f"{len(frames)} frames of the video are left out ({why}): {', '.join(frames)}" for why, frames in dropped.items()]
+    return [*clip.info.notes, *left_out, *swaps]
+
+
+def draw_sheet(scenes: FitScenes) -> UInt8[np.ndarray, "H W 3"]:
+    """Frames evenly over the clip, each beside the body's side view."""
+    chosen = np.linspace(0, len(scenes.images) - 1, min(SHEET_FRAMES, len(scenes.images))).round().astype(int)
+    pairs = [draw_pair(scenes, int(frame)) for frame in chosen]
+    size = (TILE * pairs[0].shape[1] // pairs[0].shape[0], TILE)
+    return contact_sheet([cv2.resize(pair, size, interpolation=cv2.INTER_AREA) for pair in pairs], SHEET_COLUMNS)
 
 
 def summary(record: dict) -> str:
@@ -259,7 +317,7 @@ def summary(record: dict) -> str:
         f"{record['frames']} frames fitted: "
         + ("" if miss is None else f"landmarks within {miss:.1f} px ({record['reprojection_share_of_height']:.2%} of the height), ")
         + f"{iou}, height {record['height_m']:.2f} m, focal length {record['focal_px']:.0f} px; "
-        + f"{len(record['distrusted'])} frames in doubt; look at fit/overlay.png"
+        + f"{len(record['distrusted'])} frames in doubt; look at fit/fit.html"
     )
 
 

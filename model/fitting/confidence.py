@@ -21,7 +21,7 @@ BY_VIEW = (
 )  # fmt: skip
 VISIBILITIES = (0.05, 0.33, 0.62, 0.83, 0.93, 0.975, 1.0)
 BY_VISIBILITY = (8.0, 3.5, 2.4, 2.2, 1.6, 1.25, 1.0)
-FALL = 1.0  # confidence = growth ** -FALL; see calibrate
+FALL = 2.0  # confidence = growth ** -FALL: the weight of a squared residual
 YAW_WINDOW = 2  # frames to either side over which the facing is smoothed
 SPIKE = 0.06  # of the person's height: a landmark that leaps as far and leaps back in the next frame
 SPIKE_CONFIDENCE = 0.1
@@ -34,7 +34,7 @@ def calibrate(
 ) -> Float[np.ndarray, "F 33"]:  # fmt: skip
     """Confidence of each landmark, 0..1; 0 where the frame has none (all visibilities 0).
 
-        confidence = g ** -FALL,   g^2 = g_view(facing)^2 + g_visibility^2 - 1
+        confidence = g^-FALL,   g^2 = g_view(facing)^2 + g_visibility^2 - 1
 
     with g the growth of the landmark's error. Landmarks that leap away for a single frame keep SPIKE_CONFIDENCE of it.
     """

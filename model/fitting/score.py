@@ -18,11 +18,14 @@ from model.fitting.objective import FitBody
 from model.fitting.observations import FitState, Observations
 from model.fitting.outline import render_faces, shrink_masks
 
-SURE = 0.5  # landmarks of lower confidence do not count in the reprojection error
+SURE = 0.12  # landmarks of lower confidence (their error is three times the usual) do not count in the reprojection error
+CERTAIN = 0.65  # mean inverse growth of the landmarks' error (see confidence.py) of a frame that shows all it can
 BAD_MISS = 0.03  # reprojection error as share of the person's height from which on a frame is doubted
 BAD_IOU = 0.7
 JUMP = 60.0  # m/s^2, acceleration of any large joint beyond which a frame is doubted
 UNSEEN_CONFIDENCE = 0.1
+STANDS = 0.5  # stillness from which on a foot is taken to stand
+FEET = ((7, 10), (8, 11))  # ankle and ball of each foot, SMPL's joints
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,9 @@ class FitScore:
         iou: of the body's silhouette with the mask; NaN where the mask is not trusted.
         acceleration: mean over the joints, root included, m/s^2.
         confidence: 0..1. reasons: of each frame whose confidence is low.
+        slide: speed of the feet that stand, m/s; NaN where none does.
+        stands: how far each foot drifted while it stood, m, one entry for each time that it did.
+        misses: distance of each landmark from its detection, px; NaN where it is not sure.
     """
 
     reprojection_px: Float[np.ndarray, "F"]
@@ -41,6 +47,9 @@ class FitScore:
     acceleration: Float[np.ndarray, "F"]
     confidence: Float[np.ndarray, "F"]
     reasons: dict[int, str]
+    slide: Float[np.ndarray, "F"]
+    stands: list[float]
+    misses: Float[np.ndarray, "F 33"]
 
 
 def score_fit(body: FitBody, seen: Observations, silhouettes: Silhouettes, state: FitState) -> FitScore:
@@ -50,16 +59,23 @@ def score_fit(body: FitBody, seen: Observations, silhouettes: Silhouettes, state
     focal = seen.focal_px * state.log_focal.exp()
     pixels, _ = terms.project(marks, focal, seen.principal)
     sure = seen.confidence > SURE
-    miss = ((pixels - seen.points).norm(dim=-1) * sure).sum(-1) / sure.sum(-1)
+    distances = (pixels - seen.points).norm(dim=-1)
+    miss = (distances * sure).sum(-1) / sure.sum(-1)
     iou = silhouette_iou(body_masks(body, seen, state, silhouettes), shrink_masks(silhouettes.masks)[0])
     iou[silhouettes.trust <= 0] = np.nan
     acceleration = joint_acceleration(posed.joints, seen.times)
-    return _judge(miss.numpy(), iou, acceleration, seen, silhouettes)
+    confidence, reasons = _judge(miss.numpy(), iou, acceleration, seen, silhouettes)
+    slide, stands = foot_sliding(posed.joints, seen)
+    misses = np.where(sure.numpy(), distances.numpy(), np.nan)
+    return FitScore(miss.numpy(), iou, acceleration, confidence, reasons, slide, stands, misses)
 
 
-def _judge(miss: np.ndarray, iou: np.ndarray, acceleration: np.ndarray, seen: Observations, silhouettes: Silhouettes) -> FitScore:
+def _judge(
+    miss: np.ndarray, iou: np.ndarray, acceleration: np.ndarray, seen: Observations, silhouettes: Silhouettes
+) -> tuple[Float[np.ndarray, "F"], dict[int, str]]:
+    """How far each frame can be trusted, and why not further."""
     confidence, reasons = np.ones(len(miss)), {}
-    certainty = seen.confidence.mean(-1).numpy()
+    certainty = seen.confidence.sqrt().mean(-1).numpy()
     for frame in range(len(miss)):
         why = []
         if not np.isfinite(miss[frame]):
@@ -67,7 +83,7 @@ def _judge(miss: np.ndarray, iou: np.ndarray, acceleration: np.ndarray, seen: Ob
             why.append("no landmark is sure: the pose comes from the frames beside it")
         else:
             excess = max(0.0, miss[frame] / seen.height_px / BAD_MISS - 0.5)
-            confidence[frame] = min(1.0, certainty[frame] / 0.8) * float(np.exp(-0.5 * excess**2))
+            confidence[frame] = min(1.0, certainty[frame] / CERTAIN) * float(np.exp(-0.5 * excess**2))
             if miss[frame] > BAD_MISS * seen.height_px:
                 why.append(f"landmarks are missed by {miss[frame]:.0f} px")
         if silhouettes.trust[frame] <= 0:
@@ -81,7 +97,30 @@ def _judge(miss: np.ndarray, iou: np.ndarray, acceleration: np.ndarray, seen: Ob
             confidence[frame] *= JUMP / acceleration[frame]
         if why:
             reasons[frame] = "; ".join(why)
-    return FitScore(miss, iou, acceleration, confidence, reasons)
+    return confidence, reasons
+
+
+def foot_sliding(joints: Float[Tensor, "F J 3"], seen: Observations) -> tuple[Float[np.ndarray, "F"], list[float]]:
+    """How fast feet slide that stand still in the picture, m/s, and how far each drifts from where it stood, m.
+
+    A drift is the largest distance of the foot from its mean place while it stands.
+    """
+    times, count = seen.times.numpy(), len(joints)
+    if count < 2:
+        return np.full(count, np.nan), []
+    found = (seen.confidence > 0).to(seen.points.dtype)
+    still = terms.foot_stillness(seen.points, found, seen.times, seen.height_px).numpy() > STANDS
+    places = np.stack([joints[:, list(foot)].mean(1).numpy() for foot in FEET], 1)
+    speed = np.linalg.norm(np.diff(places, axis=0), axis=-1) / np.diff(times)[:, None]
+    slide, stands = np.full(count, np.nan), []
+    for gap in np.flatnonzero(still.any(1)):
+        slide[gap] = speed[gap][still[gap]].mean()
+    for foot in range(len(FEET)):
+        edges = np.flatnonzero(np.diff(np.r_[False, still[:, foot], False].astype(int)))
+        for start, end in zip(edges[::2], edges[1::2], strict=True):
+            stood = places[start : end + 1, foot]
+            stands.append(float(np.linalg.norm(stood - stood.mean(0), axis=1).max()))
+    return slide, stands
 
 
 def joint_acceleration(joints: Float[Tensor, "F J 3"], times: Float[Tensor, "F"]) -> Float[np.ndarray, "F"]:

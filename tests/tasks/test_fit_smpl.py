@@ -67,10 +67,11 @@ def run(paths: SubjectPaths, settings: FitSmplSettings) -> dict:
     clip = fit_smpl.read_inputs(paths)
     model = load_body_model("open")
     body = fit_body_of(model)
-    seen = fit_smpl.detect(clip, settings)
+    detected = fit_smpl.detect(paths, clip)
+    seen = fit_smpl.see(detected, clip, settings)
     state = fit_smpl.fit(body, seen, clip, settings)
     score = fit_smpl.score_fit(body, seen, clip.silhouettes, state)
-    return fit_smpl.write_fit(paths, clip, model, body, seen, state, score)
+    return fit_smpl.write_fit(paths, clip, model, body, detected, seen, state, score)
 
 
 def test_the_stage_writes_a_track_numbers_and_a_picture(
@@ -87,7 +88,9 @@ def test_the_stage_writes_a_track_numbers_and_a_picture(
     assert set(record["distrusted"]) >= {"3", "4"} and "flagged" in record["distrusted"]["3"]
     assert record == read_json(paths.fit / "fit.json", made_by="fit_smpl")
     assert record["reprojection_share_of_height"] < 0.02 and 1.4 < record["height_m"] < 2.1
-    assert (paths.fit / "overlay.png").stat().st_size > 1000
+    assert (paths.fit / "overlay.png").stat().st_size > 1000 and (paths.fit / "overlay.mp4").stat().st_size > 1000
+    page = (paths.fit / "fit.html").read_text()
+    assert "the mask is flagged" in page and f"{record['iou_mean']:.3f}" in page
     assert "5 frames fitted" in fit_smpl.summary(record)
 
 
@@ -102,15 +105,15 @@ def test_missing_frames_name_the_stage_to_run(paths: SubjectPaths) -> None:
         fit_smpl.read_inputs(paths)
 
 
-def test_a_clip_without_landmarks_is_refused(settings: FitSmplSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_clip_without_landmarks_is_refused(paths: SubjectPaths, monkeypatch: pytest.MonkeyPatch) -> None:
     images = np.zeros((FRAMES, 8, 8, 3), np.uint8)
     clip = fit_smpl.Clip(clip_info(), images, Silhouettes(images[..., 0], np.ones(FRAMES)))
     monkeypatch.setattr(fit_smpl, "track_clip", lambda images, **_: [None] * FRAMES)
     with pytest.raises(InputError, match="no landmarks"):
-        fit_smpl.detect(clip, settings)
+        fit_smpl.detect(paths, clip)
 
 
-def test_a_missing_detector_is_said_in_its_own_words(settings: FitSmplSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_detector_is_said_in_its_own_words(paths: SubjectPaths, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(images: np.ndarray, **_: object) -> None:
         raise MissingDetectorError("run: make setup")
 
@@ -118,7 +121,7 @@ def test_a_missing_detector_is_said_in_its_own_words(settings: FitSmplSettings, 
     clip = fit_smpl.Clip(clip_info(), images, Silhouettes(images[..., 0], np.ones(FRAMES)))
     monkeypatch.setattr(fit_smpl, "track_clip", fail)
     with pytest.raises(InputError, match="make setup"):
-        fit_smpl.detect(clip, settings)
+        fit_smpl.detect(paths, clip)
 
 
 def test_an_unknown_body_model_is_refused(tmp_path: Path) -> None:
