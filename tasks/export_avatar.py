@@ -40,7 +40,7 @@ from tasks.settings import load_settings
 STAGES = ("stage1", "stage2")
 REST = "rest"
 TEXELS = 1024  # along the side of the mesh's texture; four times what the splats of the quick preset resolve
-THICKNESS = 1.0  # standard deviations by which the mesh lies outside the splats' centres
+THICKNESS = 2.4  # standard deviations by which the mesh lies outside the splats' centres: where an opaque splat's rim is seen
 FALLBACK_FPS = 25.0  # for a track that does not know its own
 
 

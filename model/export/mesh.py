@@ -17,10 +17,15 @@ from scipy.spatial import cKDTree
 
 from model.uv.atlas import BodySurface, UvAtlas, heaviest, vertex_normals
 from model.uv.bake import interpolate, rasterise_layout
+from model.uv.visibility import seen_from_outside
 
 INFLUENCES = 4  # joints of one vertex, as glTF's first set has and as the splats have
 STIFFNESS = 0.02  # pull of a vertex towards the offsets of its neighbours, relative to one splat's
 NORMAL_WEIGHT = 0.1  # m a unit: keeps the two sides of thin parts apart when neighbours are sought
+RELIEF = 0.015  # m; features smaller than this do not say where outwards is
+SURROUNDINGS = 48  # splats that do
+UPRIGHT = 0.5  # cosine; a triangle that moving turns further than this lies in a fold
+SMOOTHINGS = 30  # at most, of the vertices in folds
 BRUSHES = 12  # splats that can colour a texel
 
 
@@ -57,7 +62,7 @@ def bake_mesh(
     texels: int,
     thickness: float,
 ) -> AvatarMesh:
-    """Make the mesh.
+    """Make the mesh. The inside of mouth and eye sockets is left out, as it is of the splats.
 
     Args:
         surface: the person's body.
@@ -67,17 +72,19 @@ def bake_mesh(
         thickness: how far the mesh lies outside the splats' centres, in their standard deviations: opaque splats are seen
             beyond their centres.
     """
+    seen = seen_from_outside(surface.vertices_cano, surface.faces)
     normals_body = vertex_normals(surface.vertices_rest, surface.faces)
-    outwards = np.asarray(offsets, np.float64) + thickness * scales[:, None] * atlas.normals_rest.numpy()
+    outwards = np.asarray(offsets, np.float64) + thickness * scales[:, None] * smooth_normals(atlas)
     vertices = surface.vertices_rest + spread_to_vertices(outwards, atlas, surface.faces, len(surface.vertices_rest))
-    corners = np.stack([surface.faces.ravel(), surface.uv_faces.ravel()], axis=1)
+    vertices = without_folds(surface.vertices_rest, vertices, surface.faces[seen])
+    corners = np.stack([surface.faces[seen].ravel(), surface.uv_faces[seen].ravel()], axis=1)
     pairs, corner = np.unique(corners, axis=0, return_inverse=True)
     joints, weights = heaviest(surface.lbs_weights, INFLUENCES)
     body_vertex = pairs[:, 0]
     texture = bake_texture(surface, atlas, normals_body, scales, colors, texels=texels)
     return AvatarMesh(
         vertices=vertices[body_vertex],
-        normals=vertex_normals(vertices, surface.faces)[body_vertex],
+        normals=vertex_normals(vertices, surface.faces[seen])[body_vertex],
         uv=surface.uv[pairs[:, 1]],
         faces=corner.reshape(-1, 3),
         skin_joints=joints[body_vertex],
@@ -106,6 +113,44 @@ def spread_to_vertices(
     solve = factorized((shares.T @ shares + STIFFNESS * laplacian + 1e-9 * diags(np.ones(num_vertices))).tocsc())
     right = shares.T @ values
     return np.stack([solve(right[:, axis]) for axis in range(values.shape[1])], axis=1)
+
+
+def smooth_normals(atlas: UvAtlas) -> Float[np.ndarray, "N 3"]:
+    """Where outwards is, seen from a little away: the mean normal of the splats around that look the same way.
+
+    Going along the normals themselves, the two lips, the sides of a nostril and the lids of an eye would run through each
+    other; along these they move together.
+    """
+    points, normals = atlas.points_cano.double().numpy(), atlas.normals_rest.double().numpy()
+    distance, around = cKDTree(points).query(points, k=min(SURROUNDINGS, len(points)))
+    weights = np.exp(-0.5 * (distance / RELIEF) ** 2) * (normals[around] * normals[:, None]).sum(-1).clip(0)
+    mean = (weights[..., None] * normals[around]).sum(1)
+    return mean / np.linalg.norm(mean, axis=1, keepdims=True).clip(1e-12)
+
+
+def without_folds(
+    before: Float[np.ndarray, "V 3"], after: Float[np.ndarray, "V 3"], faces: Int[np.ndarray, "F 3"]
+) -> Float[np.ndarray, "V 3"]:
+    """Smooth a moved surface where it folds (lips, nostrils, between fingers): there vertices go to the mean of their
+    neighbours until no triangle is turned far from where it looked before."""
+    edges = faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2)
+    links = coo_matrix((np.ones(2 * len(edges)), np.concatenate([edges, edges[:, ::-1]]).T), shape=(len(before), len(before))).tocsr()
+    degree = np.asarray(links.sum(1)).ravel()
+    looked, moved = face_normals(before, faces), after.copy()
+    for _ in range(SMOOTHINGS):
+        folded = (looked * face_normals(moved, faces)).sum(1) < UPRIGHT
+        if not folded.any():
+            break
+        corners = np.unique(faces[folded])
+        moved[corners] = (links[corners] @ moved) / degree[corners, None]
+    return moved
+
+
+def face_normals(vertices: Float[np.ndarray, "V 3"], faces: Int[np.ndarray, "F 3"]) -> Float[np.ndarray, "F 3"]:
+    """Unit normals of the triangles."""
+    A, B, C = (vertices[faces[:, k]] for k in range(3))
+    normals = np.cross(B - A, C - A)
+    return normals / np.linalg.norm(normals, axis=1, keepdims=True).clip(1e-20)
 
 
 def bake_texture(
