@@ -3,6 +3,8 @@
 import importlib.util
 import inspect
 import math
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple
 
@@ -15,6 +17,13 @@ from model.render import rasterize as interface
 from model.render.cuda import centered_canvas, projection_matrix, rasterize_diff_gaussian
 from model.render.rasterize import CUDA_BACKENDS, choose_backend, rasterize
 from model.render.reference import rasterize_reference
+
+_spec = importlib.util.spec_from_file_location("cuda_packages", Path(__file__).with_name("cuda_packages.py"))
+cuda_packages = sys.modules.setdefault("cuda_packages", importlib.util.module_from_spec(_spec))
+_spec.loader.exec_module(cuda_packages)
+AuthorsRasterizer, FAKE_PACKAGES, gsplat_rasterization = (
+    cuda_packages.AuthorsRasterizer, cuda_packages.FAKE_PACKAGES, cuda_packages.gsplat_rasterization
+)  # fmt: skip
 
 BACKGROUND = torch.tensor([0.2, 0.5, 0.9])
 
@@ -33,73 +42,6 @@ def turned_view(width: int, height: int, center: tuple[float, float] | None = No
     w2c[:3, :3] = torch.matrix_exp(torch.tensor([[0.0, -0.4, 0.2], [0.4, 0.0, 0.15], [-0.2, -0.15, 0.0]]))
     w2c[:3, 3] = torch.tensor([0.2, -0.1, 0.6])
     return Camera(torch.tensor([[70.0, 0, cx], [0, 80.0, cy], [0, 0, 1]]), w2c, width, height)
-
-
-class AuthorsSettings(NamedTuple):
-    """The fields of GaussianRasterizationSettings, first published version."""
-
-    image_height: int
-    image_width: int
-    tanfovx: float
-    tanfovy: float
-    bg: torch.Tensor
-    scale_modifier: float
-    viewmatrix: torch.Tensor
-    projmatrix: torch.Tensor
-    sh_degree: int
-    campos: torch.Tensor
-    prefiltered: bool
-    debug: bool
-
-
-class AuthorsRasterizer(torch.nn.Module):
-    """Reads its settings as the authors' CUDA code does, then draws with the twin."""
-
-    def __init__(self, raster_settings):
-        super().__init__()
-        self.settings = raster_settings
-
-    def forward(self, means3D, means2D, opacities, shs=None, colors_precomp=None, scales=None, rotations=None, cov3D_precomp=None):
-        s = self.settings
-        assert shs is None and cov3D_precomp is None and s.scale_modifier == 1
-        assert means2D.shape == means3D.shape and opacities.shape == (len(means3D), 1)
-        assert torch.equal(rotations, torch.tensor([[1.0, 0.0, 0.0, 0.0]]).expand(len(means3D), 4))
-        assert all(x.is_contiguous() for x in (means3D, opacities, colors_precomp, scales, rotations, s.viewmatrix, s.projmatrix))
-        w2c = s.viewmatrix.T
-        projection = s.projmatrix.T @ torch.linalg.inv(w2c)
-        fx, fy = s.image_width / (2 * s.tanfovx), s.image_height / (2 * s.tanfovy)
-        # its footprints take the focal length from the field of view, its centres from the matrix: they have to agree
-        torch.testing.assert_close(projection[0, 0].item() * s.image_width / 2, fx, rtol=1e-5, atol=0)
-        torch.testing.assert_close(projection[1, 1].item() * s.image_height / 2, fy, rtol=1e-5, atol=0)
-        cx, cy = (projection[0, 2] + 1) * s.image_width / 2, (projection[1, 2] + 1) * s.image_height / 2
-        assert abs(cx - s.image_width / 2) <= 0.51 and abs(cy - s.image_height / 2) <= 0.51  # its clamp assumes a centred view
-        torch.testing.assert_close(s.campos, torch.linalg.inv(w2c)[:3, 3])
-        camera = Camera(torch.tensor([[fx, 0, cx], [0, fy, cy], [0, 0, 1]]), w2c, s.image_width, s.image_height)
-        drawn = rasterize_reference(Gaussians(means3D, scales[:, 0], colors_precomp, opacities[:, 0]), camera, s.bg.detach())
-        return drawn.image.permute(2, 0, 1), torch.zeros(len(means3D))
-
-
-def gsplat_rasterization(
-    means, quats, scales, opacities, colors, viewmats, Ks, width, height,
-    near_plane=0.01, far_plane=1e10, radius_clip=0.0, eps2d=0.3, sh_degree=None, packed=True, tile_size=16,
-    backgrounds=None, render_mode="RGB", sparse_grad=False, absgrad=False, rasterize_mode="classic",
-):  # fmt: skip
-    """Checks shapes as gsplat 1.5.3 does (its signature), then draws with the twin."""
-    num_gaussians = len(means)
-    assert quats.shape == (num_gaussians, 4) and scales.shape == colors.shape == (num_gaussians, 3)
-    assert opacities.shape == (num_gaussians,) and viewmats.shape == (1, 4, 4) and Ks.shape == (1, 3, 3)
-    assert near_plane == 0.2 and eps2d == 0.3 and not packed and backgrounds is None and render_mode == "RGB+D"
-    camera = Camera(Ks[0], viewmats[0], width, height)
-    drawn = rasterize_reference(Gaussians(means, scales[:, 0], colors, opacities), camera, torch.zeros(3))
-    return torch.cat([drawn.image, drawn.depth[..., None]], dim=-1)[None], drawn.alpha[None, ..., None], {}
-
-
-FAKE_PACKAGES = {
-    "diff_gaussian_rasterization": SimpleNamespace(
-        GaussianRasterizer=AuthorsRasterizer, GaussianRasterizationSettings=AuthorsSettings
-    ),
-    "gsplat": SimpleNamespace(rasterization=gsplat_rasterization),
-}
 
 
 def draw_with_gradients(draw, gaussians: Gaussians, camera: Camera) -> tuple[Rendered, list[torch.Tensor]]:
