@@ -44,7 +44,7 @@ def write_film(path: Path, scenes: FitScenes, *, fps: float) -> None:
                 show(done)
 
     with replaced_file(path) as scratch:
-        write_mp4(scratch, pictures(), fps=float(np.clip(fps, 1.0, FASTEST)) if np.isfinite(fps) else FASTEST)
+        write_mp4(scratch, pictures(), fps=float(np.clip(fps, 1.0, FASTEST)) if np.isfinite(fps) else FASTEST, preset="veryfast")
 
 
 def landmark_misses(misses: Float[np.ndarray, "F 33"]) -> dict[str, float | None]:

@@ -56,8 +56,12 @@ def write_movie(path: Path, frames: list[Path], *, fps: float) -> None:
             write_webp(scratch, frames, fps=fps)
 
 
-def write_mp4(path: Path, pictures: Iterable[UInt8[np.ndarray, "H W 3"]], *, fps: float) -> None:
-    """H.264 that any player opens: 4:2:0, index at the front; an odd row or column at the edge is left out."""
+def write_mp4(path: Path, pictures: Iterable[UInt8[np.ndarray, "H W 3"]], *, fps: float, preset: str = "medium") -> None:
+    """H.264 that any player opens: 4:2:0, index at the front; an odd row or column at the edge is left out.
+
+    Args:
+        preset: of the encoder, from "ultrafast" to "veryslow"; a faster one writes a larger file.
+    """
     pictures = iter(pictures)
     first = next(pictures)
     height, width = (side - side % 2 for side in first.shape[:2])
@@ -66,7 +70,7 @@ def write_mp4(path: Path, pictures: Iterable[UInt8[np.ndarray, "H W 3"]], *, fps
     with av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"}) as container:
         stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        stream.options = {"crf": str(CRF), "preset": "medium"}
+        stream.options = {"crf": str(CRF), "preset": preset}
         stream.thread_count = 2
         for picture in _chain(first, pictures):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(picture[:height, :width, :3]), format="rgb24")))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -17,6 +18,8 @@ from model.fitting.picture import OUTLINE, draw_overlay, draw_side_view
 
 SIDE = 512  # px, height of the pictures in the film
 STRIP = 44  # px, height of the strip along the time axis
+ROOM = 1.45  # of the largest box around the joints, that is shown of each frame
+STEADY = 0.25  # s over which the shown part follows the person
 SIDE_SPAN = 2.3  # m that the side view spans from top to bottom; half as much from left to right
 MASK, SURE, UNSURE = (90, 230, 90), (255, 255, 255), (235, 60, 200)
 GOOD, DOUBTED, PAPER, INK = (96, 176, 108), (222, 84, 60), (246, 246, 244), (40, 40, 44)
@@ -51,6 +54,25 @@ class FitScenes:
     times: Float[np.ndarray, "F"]
     captions: list[str]
 
+    def project(self, points: Float[np.ndarray, "*B 3"]) -> Float[np.ndarray, "*B 2"]:
+        """Where camera points lie in the frames, px."""
+        return self.focal_px * points[..., :2] / np.maximum(points[..., 2:], 1e-3) + np.array(self.principal)
+
+    def window(self, frame: int) -> tuple[int, int, int]:
+        """The square of a frame that is shown: x0, y0 and side, px. It has one size and follows the person gently."""
+        return tuple(self._windows[frame])
+
+    @cached_property
+    def _windows(self) -> Int[np.ndarray, "F 3"]:
+        joints = self.project(self.joints)
+        low, high = joints.min(1), joints.max(1)
+        height, width = self.images.shape[1:3]
+        side = int(np.clip(np.ceil(ROOM * (high - low).max()), 16, min(height, width)))
+        near = np.exp(-(((self.times[:, None] - self.times) / STEADY) ** 2))
+        middle = near @ ((low + high) / 2) / near.sum(1, keepdims=True)
+        corner = np.clip(np.rint(middle - side / 2), 0, [width - side, height - side]).astype(int)
+        return np.concatenate([corner, np.full((len(corner), 1), side)], 1)
+
 
 def film(scenes: FitScenes) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
     """The film's pictures, in order: SIDE + STRIP px high, one and a half times as wide as a frame."""
@@ -72,18 +94,18 @@ def draw_pair(scenes: FitScenes, frame: int) -> UInt8[np.ndarray, "SIDE w 3"]:
 
 
 def draw_scene(scenes: FitScenes, frame: int, vertices: Float[np.ndarray, "V 3"]) -> UInt8[np.ndarray, "SIDE SIDE 3"]:
-    """One frame with everything that lies over it, resampled to SIDE."""
-    height, width = scenes.images.shape[1:3]
-    scale = np.array([SIDE / width, SIDE / height])
-    to_px = lambda x: (scenes.focal_px * x[:, :2] / np.maximum(x[:, 2:], 1e-3) + np.array(scenes.principal)) * scale  # noqa: E731
-    how = cv2.INTER_AREA if SIDE < width else cv2.INTER_LINEAR
-    picture = cv2.resize(scenes.images[frame], (SIDE, SIDE), interpolation=how)
-    mask = cv2.resize(scenes.masks[frame], (SIDE, SIDE), interpolation=cv2.INTER_LINEAR)
+    """The part of one frame that holds the person, with everything that lies over it, resampled to SIDE."""
+    x0, y0, side = scenes.window(frame)
+    scale = SIDE / side
+    to_px = lambda points: (scenes.project(points) - np.array([x0, y0])) * scale  # noqa: E731
+    part = (slice(y0, y0 + side), slice(x0, x0 + side))
+    picture = cv2.resize(scenes.images[frame][part], (SIDE, SIDE), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    mask = cv2.resize(scenes.masks[frame][part], (SIDE, SIDE), interpolation=cv2.INTER_LINEAR)
     contours, _ = cv2.findContours((mask > 127).astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
     cv2.drawContours(picture, contours, -1, MASK, 1, cv2.LINE_AA)
     joints = scenes.joints[frame]
     picture = draw_overlay(picture, to_px(vertices), vertices[:, 2], scenes.faces, to_px(joints), scenes.parents)
-    for point, sure in zip(scenes.points[frame] * scale, scenes.certainty[frame], strict=True):
+    for point, sure in zip((scenes.points[frame] - np.array([x0, y0])) * scale, scenes.certainty[frame], strict=True):
         if sure > MIN_DRAWN and (np.abs(point) < 4 * SIDE).all():
             color = tuple(int(round(sure * a + (1 - sure) * b)) for a, b in zip(SURE, UNSURE, strict=True))
             cv2.circle(picture, tuple(int(round(v)) for v in point), 2, color, -1, cv2.LINE_AA)

@@ -42,12 +42,13 @@ def draw_side_view(
     scale = size / metres
     pixels = np.stack([local[:, 2] * scale + size / 2, local[:, 1] * scale + size / 2], 1)
     owner, _ = render_faces(pixels, 10.0 - local[:, 0], faces, size, size)
-    corners = vertices[faces]
+    shown, place = np.unique(owner[owner >= 0], return_inverse=True)
+    corners = vertices[faces[shown]]
     normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
     shade = 70 + 150 * np.abs(normals @ np.array([0.8, -0.45, -0.4]))
     picture = np.full((size, size, 3), 245, np.uint8)
-    picture[owner >= 0] = np.clip(shade[owner[owner >= 0]], 0, 255)[:, None].astype(np.uint8)
+    picture[owner >= 0] = np.clip(shade, 0, 255).astype(np.uint8)[place, None]
     cv2.line(picture, (size // 2, 0), (size // 2, size - 1), GROUND, 1)  # the plumb line
     return picture
 
