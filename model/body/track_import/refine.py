@@ -43,6 +43,7 @@ def refine_from(
         body_pose=track.body_pose.double(),
         offsets=torch.zeros(33, 3, dtype=torch.float64),
         log_focal=torch.zeros((), dtype=torch.float64),
+        tilt=torch.zeros(2, dtype=torch.float64),
     )
     for share, radius, steps in ((0.3, FIRST_RADIUS, FIRST_STEPS), (0.6, spreads.radius, FINAL_STEPS)):
         state, _ = minimise(BodyFitProblem(body, seen, replace(spreads, radius=radius)), state, steps=steps)

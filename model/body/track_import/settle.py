@@ -15,6 +15,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
+from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
 
 from model.body.body_model import BodyModel
@@ -27,6 +28,7 @@ SPREAD_PX = 0.01  # of the body beyond the mask, share of that height
 SHAPE_SPREAD, STATURE_SPREAD = 0.7, 0.06  # of each coefficient; of the body's height, m
 SHIFT_SPREAD = (0.15, 0.15)  # of the place, first of the whole clip's then of a frame's: m at right angles to the view
 DEPTH_SHARE = 0.12  # of the distance, spread of depth over that of the other directions' 1 m
+SMOOTH_ROWS = (1.5, 1.5, 4.0)  # over how many rows a shift is evened out, one standard deviation; outlines hardly tell depth
 KERNEL = 4.0  # radius of the robust kernel, spreads
 
 
@@ -89,7 +91,7 @@ def _settle_places(
     shifts = np.stack([moved[int(frame)].numpy() for frame in known])
     guess = torch.from_numpy(np.stack([np.interp(frames, known, shifts[:, axis]) for axis in range(3)], 1))
     prior = _shift_prior(SHIFT_SPREAD[1] / 3, float(placed.transl[:, 2].median()))
-    out = placed.transl + guess
+    shifted = guess.clone()
     for frame, goal in goals.items():
         start = surface.posed(placed, frame)
         shift = guess[frame].clone()
@@ -99,9 +101,10 @@ def _settle_places(
             residuals, by_x = _misses(x[vertices], targets, normals, K, SPREAD_PX * height_px)
             H = by_x.T @ by_x + torch.diag(prior)
             shift = shift - torch.linalg.solve(H, by_x.T @ residuals + prior * (shift - guess[frame]))
-        out[frame] = placed.transl[frame] + shift
+        shifted[frame] = shift
         on_progress(0.5 + 0.5 * (frame + 1) / len(frames))
-    return out
+    smooth = [gaussian_filter1d(shifted[:, axis].numpy(), sigma, mode="nearest") for axis, sigma in enumerate(SMOOTH_ROWS)]
+    return placed.transl + torch.from_numpy(np.stack(smooth, 1))
 
 
 class _LinearSurface:
@@ -124,8 +127,8 @@ class _LinearSurface:
     @torch.no_grad()
     def posed(self, placed: PlacedTrack, frame: int) -> Float[Tensor, "V 3"]:
         """The surface as it is."""
-        pose = [getattr(placed, name)[frame].float() for name in ("betas", "global_orient", "body_pose", "transl")]
-        return self.model.pose(*pose).vertices.double()
+        pose = [getattr(placed, name)[frame].float() for name in ("global_orient", "body_pose", "transl")]
+        return self.model.pose(placed.betas.float(), *pose).vertices.double()
 
 
 class _Arrow:

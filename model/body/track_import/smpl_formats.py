@@ -47,7 +47,7 @@ def array(value: object) -> np.ndarray:
     """Numbers from an array, a tensor or nested lists, in double precision."""
     value = value.detach().cpu().numpy() if hasattr(value, "detach") else value
     try:
-        return np.asarray(value, dtype=np.float64)
+        return np.array(value, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise TrackFormatError(f"expected numbers, came {type(value).__name__}") from error
 
