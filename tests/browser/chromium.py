@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import fcntl
 import itertools
 import json
 import os
@@ -29,6 +30,7 @@ FLAGS = (
 )  # fmt: skip
 SOFTWARE_GL = ("--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist")
 NO_GL = ("--disable-gpu", "--disable-3d-apis")
+BROWSER_READS, BROWSER_WRITES = 3, 4  # file descriptors of --remote-debugging-pipe
 PATIENCE = 60.0  # s that one answer may take on a busy machine
 
 
@@ -138,6 +140,13 @@ def decode_png(text: str) -> np.ndarray:
     return cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGBA if pixels.shape[2] == 4 else cv2.COLOR_BGR2RGB)
 
 
+def _place(reads: int, writes: int) -> None:
+    """In the new process: put the pipe's ends where the browser looks for them, neither overwriting the other."""
+    reads, writes = (fcntl.fcntl(end, fcntl.F_DUPFD, 10) for end in (reads, writes))
+    os.dup2(reads, BROWSER_READS)
+    os.dup2(writes, BROWSER_WRITES)
+
+
 @contextlib.contextmanager
 def chromium(*flags: str) -> Iterator[Browser]:
     """Start a browser, hand it over, end it."""
@@ -147,10 +156,9 @@ def chromium(*flags: str) -> Iterator[Browser]:
     answers_out, answers_in = os.pipe()
     with tempfile.TemporaryDirectory(prefix="chromium-", ignore_cleanup_errors=True) as profile:
         command = [program, *FLAGS, *flags, f"--user-data-dir={profile}", "--remote-debugging-pipe", "about:blank"]
-        shell = ["/bin/sh", "-c", f'exec 3<&{commands_out} 4>&{answers_in}; exec "$@"', "sh", *command]  # the browser reads 3, writes 4
         process = subprocess.Popen(
-            shell, pass_fds=(commands_out, answers_in), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL, start_new_session=True,
+            command, preexec_fn=lambda: _place(commands_out, answers_in), pass_fds=(BROWSER_READS, BROWSER_WRITES),
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
         os.close(commands_out)
         os.close(answers_in)

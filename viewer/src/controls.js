@@ -122,6 +122,7 @@ export class Controls {
     paint(this.page.background);
     this.get("turntable").onchange = (event) => {
       this.page.room.leaveVideo();
+      this.showView(null);
       this.page.room.controls.autoRotate = event.target.checked;
     };
     this.get("light").onchange = (event) => this.page.lightBy(event.target.value);

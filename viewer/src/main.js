@@ -29,7 +29,7 @@ class Page {
     this.headingThen = this.#heading(this.motions[0].poseAt(0));
     this.middle = this.#takePose();
     this.controls = new Controls(this);
-    this.room.onLeftVideo = () => this.controls.showView(null);
+    this.room.onOwnView = () => this.controls.showView(null);
   }
 
   async start() {

@@ -35,6 +35,7 @@ export class Room {
     this.fromPage = this.toPage.clone().invert();
     this.height = content.stand.height;
     this.filming = content.camera;
+    this.filmedDetail = this.filming.K[0][0] / eyeOf(this.filming.w2c).distanceTo(new Vector3(...content.stand.origin));
     this.floor = floorGrid(this.height);
     this.shadow = contactShadow(this.height);
     this.floor.add(this.shadow);
@@ -49,7 +50,10 @@ export class Room {
     this.color = null;
     this.standsOnFloor = true;
     this.dirty = true;
-    this.controls.addEventListener("start", () => this.leaveVideo());
+    this.controls.addEventListener("start", () => {
+      this.leaveVideo();
+      this.onOwnView?.();
+    });
     this.controls.addEventListener("change", () => this.invalidate());
     new ResizeObserver(() => this.resize()).observe(canvas.parentElement);
     this.resize();
@@ -125,7 +129,6 @@ export class Room {
   leaveVideo() {
     if (!this.throughVideo) return;
     this.throughVideo = this.clear = false;
-    this.onLeftVideo?.();
     this.#project();
   }
 
@@ -135,6 +138,7 @@ export class Room {
     if (!this.dirty) return false;
     this.dirty = false;
     avatar.seenFrom(this.camera.getWorldPosition(new Vector3()));
+    this.spark.preBlurAmount = DILATION_PX2 * this.#closeness(this.camera, this.renderer.domElement.height) ** 2;
     this.#dress(this.clear ? null : this.color, this.standsOnFloor);
     this.renderer.render(this.scene, this.camera);
     return true;
@@ -159,6 +163,7 @@ export class Room {
         camera.updateProjectionMatrix();
       }
       this.#dress(background === undefined ? this.color : background, this.standsOnFloor && !K);
+      this.spark.preBlurAmount = DILATION_PX2 * (K ? 1 : this.#closeness(camera, height) ** 2);
       camera.updateMatrixWorld();
       avatar.seenFrom(camera.getWorldPosition(new Vector3()));
       while (this.spark.sorting) await new Promise((done) => setTimeout(done, 2));
@@ -170,6 +175,16 @@ export class Room {
       this.renderer.setPixelRatio(ratio);
       this.resize();
     }
+  }
+
+  /**
+   * How much nearer than the video this picture is, at least 1: pixels a metre over the video's. Splats were fitted with the
+   * rasteriser's blur of a fraction of the video's pixels; seen from nearer, that blur grows with them, or gaps would show.
+   */
+  #closeness(camera, height) {
+    if (this.throughVideo) return Math.max(1, (camera.projectionMatrix.elements[5] * height) / 2 / this.filming.K[1][1]);
+    const distance = camera.position.distanceTo(this.controls.target);
+    return Math.max(1, (camera.projectionMatrix.elements[5] * height) / 2 / distance / this.filmedDetail);
   }
 
   #project() {
@@ -190,6 +205,11 @@ export class Room {
       [0, K[1][1] * scale, K[1][2] * scale + (height - h * scale) / 2],
     ];
   }
+}
+
+/** Where an OpenCV camera stands, in the world of its extrinsics. */
+function eyeOf(w2c) {
+  return new Vector3().setFromMatrixPosition(new Matrix4().set(...w2c.flat()).invert());
 }
 
 /** Point a camera as an OpenCV one: pixel (u, v) = K (x, y, z) / z with y down and z forward. */

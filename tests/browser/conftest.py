@@ -1,0 +1,79 @@
+"""The page of a small run, as the stage builds it, and a browser that shows it."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import io
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+from model.body.body_model import load_body_model
+from tasks.build_page import main as build_page
+
+
+def _beside(name: str) -> ModuleType:
+    """A module of this folder; tests import each other by file."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    module = sys.modules.setdefault(name, importlib.util.module_from_spec(spec))
+    spec.loader.exec_module(module)
+    return module
+
+
+chromium, small_run = _beside("chromium"), _beside("small_run")
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory: pytest.TempPathFactory) -> small_run.Run:
+    folder = tmp_path_factory.mktemp("run")
+    body = load_body_model("open")
+    betas = torch.zeros(body.num_betas)
+    track = small_run.make_track(body, betas)
+    avatar = small_run.make_avatar(body, betas)
+    with contextlib.chdir(folder), contextlib.redirect_stdout(io.StringIO()) as said:
+        small_run.write_run(track, avatar)
+        build_page()
+    return small_run.Run(folder, folder / "results" / small_run.SUBJECT / "avatar.html", said.getvalue(), avatar, body, track)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[chromium.Browser]:
+    """A browser with software WebGL, for all tests of a session."""
+    if chromium.find_chromium() is None:
+        pytest.skip("no Chromium on this machine")
+    with chromium.chromium(*chromium.SOFTWARE_GL) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def _open(browser: chromium.Browser, run: small_run.Run) -> chromium.Browser:
+    return opened(browser, run, "?play=0")
+
+
+@pytest.fixture
+def page(_open: chromium.Browser) -> chromium.Browser:
+    """The browser with the page open, paused at the start of the clip, seen from the front."""
+    _open.run(
+        "avatarPage.extra.clear(), document.getElementById('turntable').checked && document.getElementById('turntable').click(),"
+        "avatarPage.choose('clip'), avatarPage.play(false), avatarPage.look('front'), avatarPage.paint('#d5dae0', true)"
+    )
+    return _open
+
+
+@pytest.fixture
+def fresh_page(_open: chromium.Browser, run: small_run.Run) -> chromium.Browser:
+    """The same, just loaded."""
+    return opened(_open, run, "?play=0")
+
+
+def opened(browser: chromium.Browser, run: small_run.Run, query: str) -> chromium.Browser:
+    """Open the page and wait until it has started."""
+    browser.open(run.page, size=(640, 420), query=query)
+    browser.wait_for("location.protocol == 'file:' && document.body?.dataset.state")
+    assert browser.run("document.body.dataset.state") == "ready", browser.run("document.getElementById('message').textContent")
+    return browser

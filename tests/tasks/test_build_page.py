@@ -1,0 +1,158 @@
+"""What the page carries: an avatar's table in few bytes, motions that stand on the floor, a video that fits, no markup."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from model.avatar import Avatar
+from model.body.body_model import BodyModel, load_body_model
+from model.body.skinning import skin_points
+from model.body.track import BodyTrack
+from model.motion.placement import Placement, camera_axes
+from model.motion.skeleton import Skeleton, skeleton_without_surface
+from model.pose import posed_joints, rest_to_posed, track_pose
+from tasks.build_page import notes_of, read_motions
+from tasks.errors import InputError
+from tasks.page_content import TEMPLATE, PageContent, PageVideo, build_page, encode_frames, plain_content
+from tasks.page_motions import PageMotion, clip_motion, page_motions
+from tasks.page_splats import FULL_8, FULL_16, pack_splats, round_weights
+from tasks.settings import load_settings
+
+PROJECT = Path(__file__).parents[2]
+SPLATS_OF_QUICK = 41_000  # its layout has 40,066 points
+BYTES_A_SPLAT = 6 + 8 + 3 + 4 + 4
+LIMIT = 15e6  # bytes of a page of the quick preset
+
+
+@pytest.fixture(scope="module")
+def body() -> BodyModel:
+    return load_body_model("open")
+
+
+@pytest.fixture(scope="module")
+def skeleton(body: BodyModel) -> Skeleton:
+    joints = body.rest(torch.zeros(body.num_betas))[1]
+    return skeleton_without_surface(joints, body.parents)
+
+
+@pytest.fixture
+def content(avatar: Avatar, track: BodyTrack) -> PageContent:
+    video = PageVideo("image/webp", track.frame_ids.tolist(), [3], [b"frame"] * track.num_frames)
+    motion = clip_motion(track, 2.0 + np.arange(track.num_frames) / track.fps)
+    return PageContent("tube", "Notes.", avatar.bake(), 0.2, ("root", "middle", "top"), track, camera_axes(), 1.2, [motion], video)
+
+
+def test_rounded_weights_sum_to_255_and_are_off_by_less_than_one() -> None:
+    weights = torch.distributions.Dirichlet(torch.tensor([2.0, 1.0, 0.3, 0.05])).sample((5000,)).numpy().astype(np.float64)
+    rounded = round_weights(weights)
+    assert (rounded.astype(int).sum(1) == FULL_8).all()
+    assert np.abs(rounded - FULL_8 * weights).max() < 1
+    assert (round_weights(np.array([[1.0, 0.0]])) == [255, 0, 0, 0]).all(), "fewer joints leave the rest at zero"
+
+
+def test_packing_keeps_a_posed_avatar_within_a_millimetre_and_colours_within_half_a_step(avatar: Avatar, track: BodyTrack) -> None:
+    baked = avatar.bake()
+    packed = pack_splats(baked)
+    places = packed.bounds[0] + (packed.bounds[1] - packed.bounds[0]) * (packed.places / FULL_16)
+    assert np.abs(places - baked.means_rest.numpy()).max() < 2e-5
+    assert np.abs(packed.albedo / FULL_8 - baked.albedo.numpy()).max() <= 0.5 / FULL_8 + 1e-6
+    normals = packed.surface[:, :3] / FULL_16 * 2 - 1
+    assert np.abs(normals - baked.normals_rest.numpy()).max() < 5e-5
+    scales = np.exp(packed.log_scales[0] + np.ptp(packed.log_scales) * packed.surface[:, 3] / FULL_16)
+    assert np.abs(scales / baked.scales.numpy() - 1).max() < 1e-4
+
+    def dense(joints: np.ndarray, weights: np.ndarray) -> torch.Tensor:
+        full = np.zeros((len(joints), len(baked.parents)))
+        np.add.at(full, (np.arange(len(joints))[:, None], joints), weights)
+        return torch.from_numpy(full).float()
+
+    transforms = rest_to_posed(baked.joints_rest, baked.parents, track_pose(track, 2))
+    exact = skin_points(baked.means_rest, dense(baked.skin_joints.numpy(), baked.skin_weights.numpy()), transforms)
+    shown = skin_points(torch.from_numpy(places).float(), dense(packed.joints, packed.weights / FULL_8), transforms)
+    assert float((exact - shown).norm(dim=-1).max()) < 1e-3, "a 255th of the decimetres by which joints disagree"
+
+
+def test_the_page_holds_what_was_put_in_and_reads_no_text_as_markup(content: PageContent) -> None:
+    nasty = 'a</script><b onload="x">&amp;'
+    text = build_page(PageContent(**{**vars(content), "subject": nasty, "notes": nasty}))
+    held = json.loads(re.search(r'<script id="content" type="application/json">(.*?)</script>', text, flags=re.DOTALL).group(1))
+    assert held["subject"] == held["notes"] == nasty
+    assert nasty not in text and "<title>a&lt;/script&gt;" in text
+    assert held["motions"][0]["times"][0] == 0 and len(held["video"]["frames"]) == content.track.num_frames
+    turns = np.frombuffer(base64.b64decode(held["motions"][0]["turns"]), "<f4").reshape(content.track.num_frames, 3, 3)
+    assert (turns[:, 0] == content.track.global_orient.numpy()).all() and (turns[:, 1:] == content.track.body_pose.numpy()).all()
+
+
+def test_an_avatar_without_light_or_culling_makes_a_page_too(content: PageContent) -> None:
+    plain = plain_content(PageContent(**{**vars(content), "cull_margin": None}))
+    assert plain["cull_margin"] is None
+    json.dumps(plain, allow_nan=False)
+
+
+def test_the_template_was_built_from_the_present_sources() -> None:
+    viewer = PROJECT / "viewer"
+    names = sorted(["index.html", "package.json", "ship.js", "vite.config.js", *(f"src/{path.name}" for path in (viewer / "src").iterdir())])
+    digest = hashlib.sha256()
+    for name in names:
+        digest.update(name.encode() + b"\0" + (viewer / name).read_bytes() + b"\0")
+    mark = re.search(r'name="built-from" content="([0-9a-f]+)"', TEMPLATE.read_text(encoding="utf-8")).group(1)
+    assert mark == digest.hexdigest(), "sources have changed; run: cd viewer && npm install && npm run build"
+
+
+def test_the_template_names_no_other_address() -> None:
+    addresses = set(re.findall(r"https?://[\w./-]+", TEMPLATE.read_text(encoding="utf-8")))
+    assert addresses == {"http://www.w3.org/1999/xhtml"}, "a namespace, which nobody opens"
+
+
+def test_a_page_of_the_quick_preset_stays_below_15_megabytes() -> None:
+    video = load_settings(PROJECT / "params.yaml").build_page.video_megabytes * 1e6
+    motions = 6 * 300 * (24 + 1) * 3 * 4 + 20_000
+    assert TEMPLATE.stat().st_size + video + (SPLATS_OF_QUICK * BYTES_A_SPLAT + motions) * 4 / 3 < LIMIT
+
+
+def test_video_frames_are_made_smaller_until_they_fit() -> None:
+    generator = np.random.default_rng(0)
+    frames = [generator.integers(0, 255, (320, 320, 3), dtype=np.uint8) for _ in range(3)]
+    whole = encode_frames(frames, side=320, quality=80, max_bytes=10**9)
+    room = sum(map(len, whole)) // 2
+    assert sum(map(len, encode_frames(frames, side=320, quality=80, max_bytes=room))) <= room
+    assert all(frame[:4] == b"RIFF" and frame[8:12] == b"WEBP" for frame in whole)
+
+
+@pytest.mark.parametrize("name", ["walk", "turn", "wave", "squat", "dance"])
+def test_motions_close_and_keep_their_feet_on_the_floor(name: str, skeleton: Skeleton) -> None:
+    placement = Placement(torch.diag(torch.tensor([1.0, -1.0, -1.0])), torch.tensor([0.1, 0.9, 4.0]))
+    motion, still = page_motions([name], skeleton, placement)
+    assert motion.times[0] == 0 and (np.diff(motion.times) > 0).all()
+    assert torch.equal(motion.pose.body_pose[0], motion.pose.body_pose[-1]), "the last row is the first again"
+    joints = posed_joints(skeleton.joints_rest, skeleton.transforms(motion.pose))
+    height = (joints - placement.shift) @ placement.up
+    assert 0 < float(height.amin()) < 0.15 and float(height[..., 15].max()) > 1, "feet above the floor, heads above feet"
+    assert still.pose.transl.shape == (1, 3) and len(still.times) == 1
+
+
+def test_a_motion_that_is_not_in_the_library_is_named(skeleton: Skeleton) -> None:
+    settings = load_settings(PROJECT / "params.yaml")
+    page = settings.build_page.model_copy(update={"motions": ["walk", "moonwalk"]})
+    with pytest.raises(InputError, match="build_page.motions: expected one of the motions .*walk.* came 'moonwalk'"):
+        read_motions(settings.model_copy(update={"build_page": page}), skeleton, camera_axes())
+
+
+def test_times_of_the_clip_start_at_zero(track: BodyTrack) -> None:
+    motion: PageMotion = clip_motion(track, np.array([3.0, 3.5, 4.0, 5.0, 5.5, 6.0, 6.5, 7.0]))
+    assert motion.times.tolist() == [0.0, 0.5, 1.0, 2.0, 2.5, 3.0, 3.5, 4.0] and motion.filmed
+
+
+@pytest.mark.parametrize(("psnr", "words"), [(55.0, "nearly the same"), (25.0, "different")])
+def test_the_notes_say_how_far_stage_2_is(psnr: float, words: str) -> None:
+    metrics = {"stage1": {"heldout_frames_refitted": {"psnr": None}}}
+    assert words in notes_of(metrics, psnr) and f"{psnr:.0f} dB" in notes_of(metrics, psnr)
+    assert "not trained on" not in notes_of(metrics, psnr), "nothing is claimed of what was not measured"
