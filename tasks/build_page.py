@@ -12,24 +12,25 @@ import numpy as np
 from model.avatar import Avatar
 from model.avatar_file import AvatarFileError, load_avatar
 from model.body.body_files import BodyFileError
-from model.body.body_model import BodyModel, load_body_model
+from model.body.body_model import load_body_model
 from model.body.safe_pickle import UnsafePickleError
 from model.body.track import BodyTrack
 from model.motion.motion import MotionError
-from model.motion.placement import Placement, placement_of_track, skeleton_of_avatar
-from model.motion.skeleton import Skeleton
+from model.motion.placement import placement_of_track, skeleton_of_avatar
 from model.pose import track_pose
+from tasks.animate import Actor
 from tasks.artifacts import (
     SubjectPaths, read_clip, read_frame, read_json, read_segmentation, read_track, replaced_file, require, split_frames,
     subject_paths, timed,
 )  # fmt: skip
 from tasks.errors import InputError, run_stage
 from tasks.page_content import PageContent, PageVideo, build_page, encode_frames
-from tasks.page_motions import PageMotion, clip_motion, page_motions
+from tasks.page_motions import clip_motion, page_motions
 from tasks.pictures import spread_evenly
 from tasks.progress import progress_bar
 from tasks.scoring import Viewer, score_picture
 from tasks.settings import Settings, load_settings
+from tasks.training_run import find_device
 
 COMPARED_FRAMES = 6
 NEARLY_EQUAL_DB = 40.0  # an error of 2.5 steps of 255, which the eye hardly finds
@@ -53,23 +54,23 @@ def read_content(paths: SubjectPaths, settings: Settings) -> PageContent:
     metrics = read_json(paths.results / "metrics.json", made_by="evaluate")
     track = read_track(paths.stage1 / "track.npz", made_by="train_stage1")
     avatars = read_avatars(paths)
-    body = read_body(settings, track)
-    skeleton = skeleton_of_avatar(avatars["stage1"])
-    placement = placement_of_track(track, skeleton)
+    actor = read_actor(settings.subject.name, avatars["stage1"], track)
+    baked = actor.avatar.bake()
     times = dict(zip(clip.frame_ids, clip.times, strict=True))
     frame_ids = track.frame_ids.tolist()
     clip_times = np.array([times[frame_id] for frame_id in frame_ids])
     heldout = set(split_frames(clip, segmentation, heldout_every=settings.split.heldout_every).heldout)
+    motions = [clip_motion(track, clip_times), *page_motions(settings.build_page.motions, actor)]
     return PageContent(
         subject=settings.subject.name,
         notes=notes_of(metrics, pose_dependence(avatars, track, backend=settings.render.backend)),
-        baked=avatars["stage1"].bake(),
-        cull_margin=avatars["stage1"].options.cull_margin,
-        joint_names=body.joint_names,
+        baked=baked,
+        cull_margin=actor.avatar.options.cull_margin,
+        joint_names=read_joint_names(settings),
         track=track,
-        placement=placement,
-        height=float(np.ptp(body.rest(track.betas)[0][:, 1].numpy())),
-        motions=[clip_motion(track, clip_times), *read_motions(settings, skeleton, placement)],
+        placement=actor.placement,
+        height=float(np.ptp(baked.means_rest[:, 1].numpy())),
+        motions=motions,
         video=PageVideo(
             type="image/webp",
             frame_ids=frame_ids,
@@ -95,26 +96,28 @@ def read_avatars(paths: SubjectPaths) -> dict[str, Avatar]:
         raise InputError(str(error)) from error
 
 
-def read_body(settings: Settings, track: BodyTrack) -> BodyModel:
-    """The body that the track speaks of."""
+def read_actor(subject: str, avatar: Avatar, track: BodyTrack) -> Actor:
+    """The avatar with its bones, on the floor of the clip."""
     try:
-        return load_body_model(settings.body.model, uv_path=settings.body.uv, num_betas=len(track.betas))
+        skeleton = skeleton_of_avatar(avatar)
+    except MotionError as error:
+        raise InputError(str(error)) from error
+    return Actor(subject, avatar, skeleton, placement_of_track(track, skeleton), track)
+
+
+def read_joint_names(settings: Settings) -> tuple[str, ...]:
+    """What the body model calls its joints."""
+    try:
+        return load_body_model(settings.body.model, uv_path=settings.body.uv).joint_names
     except (BodyFileError, UnsafePickleError) as error:
         raise InputError(str(error)) from error
-
-
-def read_motions(settings: Settings, skeleton: Skeleton, placement: Placement) -> list[PageMotion]:
-    """What the page plays beside the clip's own motion."""
-    try:
-        return page_motions(settings.build_page.motions, skeleton, placement)
-    except MotionError as error:
-        raise InputError(f"build_page.motions: {error}") from error
 
 
 def pose_dependence(avatars: dict[str, Avatar], track: BodyTrack, *, backend: str) -> float:
     """How far stage 2 is from stage 1 inside the person, dB (high: nearly equal), over frames spread evenly."""
     rows = spread_evenly(track.num_frames, COMPARED_FRAMES)
-    viewers = {stage: Viewer(avatar, backend=backend) for stage, avatar in avatars.items()}
+    device = find_device(backend)
+    viewers = {stage: Viewer(avatar.to(device), backend=backend) for stage, avatar in avatars.items()}
     found = []
     with progress_bar("stage 2 beside stage 1", len(rows)) as show:
         for done, row in enumerate(rows, start=1):

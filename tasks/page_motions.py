@@ -7,17 +7,18 @@ J joints (the root is joint 0). Lengths are metres, angles radians (axis-angle),
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float
 
 from model.body.track import BodyTrack
-from model.motion.library import library_motion
 from model.motion.motion import Motion
 from model.motion.placement import Placement
 from model.motion.skeleton import Skeleton
 from model.pose import BodyPose, track_pose
+from tasks.animate import Actor, MotionChoice, find_motion, fit_motion
 
 ABOUT = {
     "walk": "A lap of an ordinary walk, around a circle.",
@@ -55,21 +56,21 @@ def clip_motion(track: BodyTrack, times: Float[np.ndarray, "F"]) -> PageMotion:
     return PageMotion("clip", "as filmed", "The motion of the video, beside the video.", times - times[0], track_pose(track), filmed=True)
 
 
-def page_motions(names: list[str], skeleton: Skeleton, placement: Placement) -> list[PageMotion]:
-    """Motions of the library by name, and standing still, on the floor of the clip.
+def page_motions(wanted: list[str], actor: Actor) -> list[PageMotion]:
+    """Motions of the library by name, motions from files, carried to this body, and standing still: on the floor of the clip.
 
     Raises:
-        MotionError: the library has none of that name.
+        InputError: there is no such motion, or its file cannot be used.
     """
-    found = [library_motion(name, skeleton) for name in names]
-    moving = [from_motion(motion, placement, about=f"{ABOUT.get(motion.name, '')} {NOT_FILMED}".strip()) for motion in found]
-    still = PageMotion("still", "stand still", "Arms out, to be posed by the sliders below.", np.zeros(1), placement.carry(standing(skeleton)), filmed=False)
-    return [*moving, still]
+    found = [from_motion(fit_motion(find_motion(what, actor), actor, MotionChoice()), actor.placement, source=what) for what in wanted]
+    pose = actor.placement.carry(standing(actor.skeleton))
+    return [*found, PageMotion("still", "stand still", "Arms out, to be posed by the sliders below.", np.zeros(1), pose, filmed=False)]
 
 
-def from_motion(motion: Motion, placement: Placement, *, about: str) -> PageMotion:
+def from_motion(motion: Motion, placement: Placement, *, source: str) -> PageMotion:
     """A motion in its own world, carried to the clip's; a loop gets its first row once more at its end."""
     rows = torch.arange(motion.num_frames + motion.loops) % motion.num_frames
+    about = f"{ABOUT.get(source) or f'From the file {Path(source).name}.'} {NOT_FILMED}"
     return PageMotion(motion.name, motion.name, about, np.arange(len(rows)) / motion.fps, placement.carry(motion, rows), filmed=False)
 
 

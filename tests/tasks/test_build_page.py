@@ -13,13 +13,14 @@ import pytest
 import torch
 
 from model.avatar import Avatar
-from model.body.body_model import BodyModel, load_body_model
+from model.body.body_model import load_body_model
 from model.body.skinning import skin_points
 from model.body.track import BodyTrack
 from model.motion.placement import Placement, camera_axes
-from model.motion.skeleton import Skeleton, skeleton_without_surface
+from model.motion.skeleton import skeleton_without_surface
 from model.pose import posed_joints, rest_to_posed, track_pose
-from tasks.build_page import notes_of, read_motions
+from tasks.animate import Actor
+from tasks.build_page import notes_of
 from tasks.errors import InputError
 from tasks.page_content import TEMPLATE, PageContent, PageVideo, build_page, encode_frames, plain_content
 from tasks.page_motions import PageMotion, clip_motion, page_motions
@@ -33,14 +34,12 @@ LIMIT = 15e6  # bytes of a page of the quick preset
 
 
 @pytest.fixture(scope="module")
-def body() -> BodyModel:
-    return load_body_model("open")
-
-
-@pytest.fixture(scope="module")
-def skeleton(body: BodyModel) -> Skeleton:
-    joints = body.rest(torch.zeros(body.num_betas))[1]
-    return skeleton_without_surface(joints, body.parents)
+def actor() -> Actor:
+    """A body without an avatar, in front of a camera (y down)."""
+    body = load_body_model("open")
+    skeleton = skeleton_without_surface(body.rest(torch.zeros(body.num_betas))[1], body.parents)
+    placement = Placement(torch.diag(torch.tensor([1.0, -1.0, -1.0])), torch.tensor([0.1, 0.9, 4.0]))
+    return Actor("nobody", None, skeleton, placement, None)
 
 
 @pytest.fixture
@@ -128,9 +127,9 @@ def test_video_frames_are_made_smaller_until_they_fit() -> None:
 
 
 @pytest.mark.parametrize("name", ["walk", "turn", "wave", "squat", "dance"])
-def test_motions_close_and_keep_their_feet_on_the_floor(name: str, skeleton: Skeleton) -> None:
-    placement = Placement(torch.diag(torch.tensor([1.0, -1.0, -1.0])), torch.tensor([0.1, 0.9, 4.0]))
-    motion, still = page_motions([name], skeleton, placement)
+def test_motions_close_and_keep_their_feet_on_the_floor(name: str, actor: Actor) -> None:
+    skeleton, placement = actor.skeleton, actor.placement
+    motion, still = page_motions([name], actor)
     assert motion.times[0] == 0 and (np.diff(motion.times) > 0).all()
     assert torch.equal(motion.pose.body_pose[0], motion.pose.body_pose[-1]), "the last row is the first again"
     joints = posed_joints(skeleton.joints_rest, skeleton.transforms(motion.pose))
@@ -139,11 +138,18 @@ def test_motions_close_and_keep_their_feet_on_the_floor(name: str, skeleton: Ske
     assert still.pose.transl.shape == (1, 3) and len(still.times) == 1
 
 
-def test_a_motion_that_is_not_in_the_library_is_named(skeleton: Skeleton) -> None:
-    settings = load_settings(PROJECT / "params.yaml")
-    page = settings.build_page.model_copy(update={"motions": ["walk", "moonwalk"]})
-    with pytest.raises(InputError, match="build_page.motions: expected one of the motions .*walk.* came 'moonwalk'"):
-        read_motions(settings.model_copy(update={"build_page": page}), skeleton, camera_axes())
+def test_a_motion_that_is_neither_in_the_library_nor_a_file_is_named(actor: Actor) -> None:
+    with pytest.raises(InputError, match="walk.*found nothing at moonwalk"):
+        page_motions(["walk", "moonwalk"], actor)
+
+
+def test_a_motion_file_plays_beside_the_library(actor: Actor, tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    poses = np.cumsum(0.01 * generator.standard_normal((40, 72)), axis=0)
+    np.savez(tmp_path / "sway.npz", poses=poses, trans=np.zeros((40, 3)))
+    motion, _ = page_motions([str(tmp_path / "sway.npz")], actor)
+    assert motion.name == "sway" and "From the file sway.npz." in motion.about
+    assert motion.pose.body_pose.shape == (len(motion.times), actor.skeleton.num_joints - 1, 3)
 
 
 def test_times_of_the_clip_start_at_zero(track: BodyTrack) -> None:
