@@ -238,8 +238,12 @@ def export(
     loaded = read_subject(subject, Choice(colors, pose, stage, tuple(motions)))
     for name, place in zip(names, places, strict=True):
         data = FORMATS[name].make(loaded)
-        with replaced_file(place) as scratch:
-            scratch.write_bytes(data)
+        try:
+            with replaced_file(place) as scratch:
+                scratch.write_bytes(data)
+        except OSError as error:
+            needs = f"it needs {len(data) / 1e6:.1f} MB"
+            raise InputError(f"could not write {place} ({error.strerror}); {needs}, choose another place with --out") from error
     return places
 
 
