@@ -30,7 +30,8 @@ from model.motion.skeleton import (
 )  # fmt: skip
 from model.motion.smpl_arrays import usual_skeleton
 
-# Names without prefix, side and punctuation, as Mixamo, CMU (cgspeed, MotionBuilder), LAFAN1, Rokoko, VRM, Unreal and Poser write them.
+# Names without prefix, side and punctuation, as Mixamo, CMU (cgspeed, MotionBuilder), LAFAN1, Rokoko, VRM, Unreal, Poser and SMPL
+# write them, the surest first; a joint is taken once ("foot" is the ball of the foot where there is an ankle beside it).
 TRUNK_NAMES = {
     PELVIS: ("hips", "hip", "pelvis", "root"),
     NECK: ("neck", "neck1", "neck01"),
@@ -39,12 +40,12 @@ TRUNK_NAMES = {
 SIDE_NAMES = {
     HIP: ("upleg", "upperleg", "thigh", "hip"),
     KNEE: ("leg", "lowerleg", "knee", "shin", "calf"),
-    ANKLE: ("foot", "ankle"),
-    BALL: ("toebase", "toe", "toes", "ball"),
-    COLLAR: ("shoulder", "collar", "clavicle"),
-    SHOULDER: ("arm", "upperarm", "uparm", "shldr"),
+    ANKLE: ("ankle", "foot"),
+    BALL: ("toebase", "toe", "toes", "ball", "foot"),
+    COLLAR: ("collar", "clavicle", "shoulder"),
+    SHOULDER: ("arm", "upperarm", "uparm", "shldr", "shoulder"),
     ELBOW: ("forearm", "lowerarm", "elbow", "lowarm"),
-    WRIST: ("hand", "wrist"),
+    WRIST: ("wrist", "hand"),
 }
 SIDE_MARKS = (r"^left|^l_|_l$|_left$|\.l$", r"^right|^r_|_r$|_right$|\.r$")  # in any case
 SIDE_LETTERS = (r"^[lL](?=[A-Z])", r"^[rR](?=[A-Z])")  # lThigh, RHand
@@ -98,7 +99,8 @@ def find_joints(file: BvhFile, path: Path) -> dict[int, int]:
     found.setdefault(PELVIS, 0)
     for joints, names in SIDE_NAMES.items():
         for side in (0, 1):
-            match = next((i for wanted in names for i, (s, name) in enumerate(plain) if s == side and name == wanted), None)
+            taken = set(found.values())
+            match = next((i for wanted in names for i, (s, name) in enumerate(plain) if s == side and name == wanted and i not in taken), None)
             if match is not None:
                 found[joints[side]] = match
     for side in (0, 1):  # where "shoulder" is the upper arm itself

@@ -169,7 +169,7 @@ def _rotations(name: str, key: str, array: np.ndarray) -> np.ndarray:
     values = _floats(name, key, array)
     if values.ndim == 4 and values.shape[-2:] == (3, 3):
         return Rotation.from_matrix(values.reshape(-1, 3, 3)).as_rotvec().reshape(len(values), -1, 3)
-    if values.ndim < 2 or values[0].size % 3:
+    if values.ndim < 2 or 0 in values.shape or int(np.prod(values.shape[1:])) % 3:
         raise MotionError(f"{name}: expected {key} as [frames, 3 x joints], came {array.shape}")
     return values.reshape(len(values), -1, 3)
 

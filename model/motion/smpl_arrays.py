@@ -86,6 +86,8 @@ def _upright(global_orient: Float[Tensor, "F 3"]) -> Float[Tensor, "3 3"]:
     torso = rotation_from_vector(global_orient)[..., 1].median(dim=0).values
     axis = torch.zeros(3)
     axis[torso.abs().argmax()] = torso[torso.abs().argmax()].sign()
+    if axis[1] < 0:  # a camera's axes: what faces the camera (-z) is to face +z
+        return torch.diag(torch.tensor([1.0, -1.0, -1.0]))
     return rotation_between(axis, torch.tensor([0.0, 1.0, 0.0]))
 
 
