@@ -34,6 +34,7 @@ from tasks.artifacts import (
     write_json,
     write_landmarks,
 )
+from tasks.datasets.frames import segment_dataset
 from tasks.errors import InputError, run_stage
 from tasks.progress import progress_bar
 from tasks.settings import SegmentPersonSettings, load_settings
@@ -41,7 +42,7 @@ from tasks.settings import SegmentPersonSettings, load_settings
 PLATE_RADIUS = 8  # px, how far from the person a pixel must be to show the background
 REACH = 6  # px, how far from a coarse outline the fine one may lie
 ROOM_PX = 24  # around the mask, for the motion search and the outline
-MAX_COVERED = 0.1  # of the person's limbs, that others may hide; with more the mask lacks a part
+MAX_COVERED = 0.05  # of the person's limbs, that others may hide; with more the mask lacks a part
 
 Segmenter = Callable[[UInt8[np.ndarray, "H W 3"], PoseLandmarks], Float[np.ndarray, "H W"]]
 
@@ -51,6 +52,8 @@ def main() -> None:
     paths = subject_paths(settings.subject.name)
     with timed(paths, "segment_person"):
         clip = read_clip(paths)
+        if clip.dataset is not None:
+            return report(segment_dataset(paths, clip), len(clip.frame_ids))
         images = np.stack([read_frame(paths, frame_id) for frame_id in clip.frame_ids])
         found = segment_clip(images, settings.segment_person, guides=clip.boxes, crowded=clip.people > 1)
         masks, segmentation = judge_masks(found, clip, settings.segment_person)

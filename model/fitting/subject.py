@@ -27,6 +27,7 @@ BONES = (
     (23, 25), (25, 27), (24, 26), (26, 28), (27, 31), (28, 32), (0, 11), (0, 12), (7, 8),
 )  # fmt: skip
 FEET = range(27, 33)
+UNSURE_ORDER = 0.06  # of the person's height: feet as near to each other do not tell who stands in front
 LIMB_RADIUS = 0.12  # of the torso's length, around each bone: flesh and clothes
 
 
@@ -133,15 +134,15 @@ def territory(
     in the picture.
 
     Returns:
-        The person's pixels, and the share of its limbs that limbs of people in front of it cover, 0..1.
+        The person's pixels, and the share of its limbs that limbs of people cover who may stand in front of it, 0..1.
     """
     own = limb_distance(person, height, width)
     mine, hidden = np.ones((height, width), bool), np.zeros((height, width), bool)
     for other in others:
         theirs = limb_distance(other, height, width)
-        in_front = other[list(FEET), 1].max() > person[list(FEET), 1].max()
-        mine &= own < theirs if in_front else own <= theirs
-        hidden |= (own <= 0) & (theirs <= 0) & in_front
+        nearer = other[list(FEET), 1].max() - person[list(FEET), 1].max()
+        mine &= own < theirs if nearer > 0 else own <= theirs
+        hidden |= (own <= 0) & (theirs <= 0) & (nearer > -UNSURE_ORDER * np.ptp(person[:, 1]))
     return mine, float(hidden.sum() / max((own <= 0).sum(), 1))
 
 
