@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import struct
 from fractions import Fraction
 from pathlib import Path
@@ -13,6 +14,8 @@ import numpy as np
 import pytest
 from ruamel.yaml import YAML
 
+from model.camera_motion import measure_camera
+from model.lens import Lens
 from model.video import Window, sample_times, window_around
 from tasks import extract_frames
 from tasks.artifacts import SubjectPaths, read_clip, read_frame
@@ -311,3 +314,68 @@ def test_frames_without_the_person_are_dropped_and_listed(project, tmp_path: Pat
     assert clip.dropped == {str(i): "no person found" for i in (9, 10, 11)}
     assert clip.focal_known and clip.focal_px == pytest.approx(500 * 256 / clip.crop[2])
     assert any("3 of 12 sampled frames show no person" in note for note in clip.notes)
+
+
+def shifted(man: list[np.ndarray], per_frame: float) -> list[np.ndarray]:
+    """The clip as a camera films it that moves sideways by so many px a frame."""
+    height, width = man[0].shape[:2]
+    return [
+        cv2.warpAffine(f, np.array([[1.0, 0, per_frame * (i - 11)], [0, 1.0, 0]]), (width, height), borderMode=cv2.BORDER_REFLECT_101)
+        for i, f in enumerate(man)
+    ]
+
+
+@needs_taiji
+def test_a_moving_camera_is_refused_with_what_it_did(project, tmp_path: Path, man: list[np.ndarray], capsys: pytest.CaptureFixture):
+    video = write_video(tmp_path / "clip.mp4", shifted(man, 9.0))
+    with pytest.raises(SystemExit):
+        project(video)
+    said = capsys.readouterr().err
+    assert re.search(r"camera of .*clip.mp4 moves: .* up to 1[01]\d px", said) and "allow_moving_camera: true" in said
+    clip = read_clip(project(video, allow_moving_camera=True))
+    assert any("the camera moves" in note for note in clip.notes)
+
+
+@needs_taiji
+def test_a_shaking_camera_is_steadied(project, tmp_path: Path, man: list[np.ndarray]):
+    paths = project(write_video(tmp_path / "clip.mp4", shifted(man, 1.0)))
+    clip = read_clip(paths)
+    assert any("the camera shook" in note for note in clip.notes)
+    motion = measure_camera([read_frame(paths, i) for i in clip.frame_ids], clip.boxes)
+    assert np.nanmax(motion.moved_px) < 1.5  # px; up to 12 before, in a square of half the size
+
+
+@needs_taiji
+def test_the_subject_box_chooses_and_a_box_without_a_person_is_refused(
+    project, tmp_path: Path, man: list[np.ndarray], capsys: pytest.CaptureFixture
+):
+    two = [np.concatenate([f[:, 150:450], f[:, 150:450][:, ::-1]], axis=1) for f in man]  # he and his mirror image
+    video = write_video(tmp_path / "clip.mp4", two)
+    clip = read_clip(project(video, num_frames=4, subject_box=[400.0, 60.0, 110.0, 260.0]))
+    assert clip.people == 2 and any("other people are seen" in note for note in clip.notes)
+    assert clip.crop[0] + clip.crop[2] / 2 > 330
+    with pytest.raises(SystemExit):
+        project(video, num_frames=4, subject_box=[0.0, 0.0, 40.0, 40.0])
+    assert "fits nobody in any sampled frame; the person nearest to it fills [" in capsys.readouterr().err
+
+
+@needs_taiji
+def test_a_bent_lens_is_made_straight(project, tmp_path: Path, man: list[np.ndarray]):
+    lens = Lens(np.array([[600.0, 0, 320], [0, 600, 180], [0, 0, 1]]), (0.3, 0.0, 0.0, 0.0, 0.0), 640, 360)
+    undone = Lens(lens.K, (-0.3, 0.0, 0.0, 0.0, 0.0), 640, 360)
+    video = write_video(tmp_path / "clip.mp4", [undone.straighten(f) for f in man])
+    paths = project(video, distortion=[0.3, 0.0, 0.0, 0.0, 0.0], focal_px=600.0)
+    clip, raw = read_clip(paths), next(frames_of(video, np.array([0])))
+    window = Window(*(int(v) for v in clip.crop), clip.resolution)
+    assert clip.focal_px == pytest.approx(600 * clip.resolution / clip.crop[2])
+    straight, bent = (np.abs(read_frame(paths, 0).astype(float) - window.cut(f)).mean() for f in (lens.straighten(raw), raw))
+    assert straight < bent / 2
+
+
+def test_a_lens_needs_its_focal_length_and_must_be_one(tmp_path: Path):
+    video = open_video(str(write_video(tmp_path / "clip.mp4", numbered(12))))
+    with pytest.raises(InputError, match="without a focal length"):
+        extract_frames.choose_lens(video, settings(distortion=[0.1, 0.0, 0.0, 0.0, 0.0]))
+    with pytest.raises(InputError, match="fold the picture .* focal_px 60 and pictures of 96x64 px"):
+        extract_frames.choose_lens(video, settings(distortion=[-0.9, 0.0, 0.0, 0.0, 0.0], focal_px=60.0))
+    assert extract_frames.choose_lens(video, settings()) is None
