@@ -26,7 +26,8 @@ RELIEF = 0.015  # m; features smaller than this do not say where outwards is
 SURROUNDINGS = 48  # splats that do
 UPRIGHT = 0.5  # cosine; a triangle that moving turns further than this lies in a fold
 SMOOTHINGS = 30  # at most, of the vertices in folds
-BRUSHES = 12  # splats that can colour a texel
+BRUSHES = 24  # splats that can colour a texel
+BRUSH = 1.6  # how much wider a splat paints than it is: seen from aside and through each other, splats blur so far
 
 
 @dataclass(frozen=True)
@@ -173,7 +174,7 @@ def bake_texture(
     )
     splats = np.column_stack([atlas.points_cano.numpy(), NORMAL_WEIGHT * atlas.normals_rest.numpy()])
     distance, nearest = cKDTree(splats).query(place, k=min(BRUSHES, len(splats)))
-    exponent = -0.5 * (distance / scales[nearest]) ** 2
+    exponent = -0.5 * (distance / (BRUSH * scales[nearest])) ** 2
     weights = np.exp(exponent - exponent.max(1, keepdims=True))
     painted = (weights[..., None] * colors[nearest]).sum(1) / weights.sum(1)[:, None]
     texture, inside = np.zeros((texels * texels, 3)), np.zeros(texels * texels, bool)
