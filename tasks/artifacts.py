@@ -221,6 +221,8 @@ class ClipInfo:
         dropped: source frame index -> why it was left out.
         notes: what a user should know of the clip (short reads, camera motion, ...).
         people: the most people that were seen at once.
+        dataset: of a published dataset's folder: kind, subject, digest, and the frame ids of its split (train, heldout; None where
+            none is published); None for a video.
     """
 
     source: str
@@ -241,6 +243,7 @@ class ClipInfo:
     dropped: dict[str, str]
     notes: list[str]
     people: int = 1
+    dataset: dict | None = None
 
     @property
     def K(self) -> Float[np.ndarray, "3 3"]:
@@ -301,7 +304,13 @@ class FrameSplit:
 
 
 def split_frames(clip: ClipInfo, segmentation: Segmentation, *, heldout_every: int) -> FrameSplit:
-    """Keep every n-th frame from training, starting in the middle of the first n; leave out frames with flagged masks."""
+    """Keep every n-th frame from training, starting in the middle of the first n; leave out frames with flagged masks.
+
+    A dataset whose split is published keeps that one.
+    """
+    if clip.dataset is not None and clip.dataset["heldout"] is not None:
+        usable = {f for f in clip.frame_ids if str(f) not in segmentation.flagged}
+        return FrameSplit(*([f for f in clip.dataset[part] if f in usable] for part in ("train", "heldout")))
     numbered = [(i, f) for i, f in enumerate(clip.frame_ids) if str(f) not in segmentation.flagged]
     heldout = [f for i, f in numbered if i % heldout_every == heldout_every // 2]
     train = [f for i, f in numbered if i % heldout_every != heldout_every // 2]

@@ -15,6 +15,7 @@ from pathlib import Path
 from ruamel.yaml import YAML
 
 from tasks.artifacts import replaced_file, subject_paths
+from tasks.datasets.folders import dataset_kind
 from tasks.errors import InputError, run_stage
 from tasks.settings import PARAMS_FILE, check_settings, load_settings
 
@@ -24,18 +25,20 @@ NO_TRUTH = "docs/no_truth"
 
 def subject_name(video: Path) -> str:
     """A subject's name from a file's name: lower-case letters, digits, - and _ only ("Mein Tänzer.mp4" -> mein-tanzer)."""
-    plain = unicodedata.normalize("NFKD", video.stem).encode("ascii", "ignore").decode().lower()
+    plain = unicodedata.normalize("NFKD", video.resolve().name if video.is_dir() else video.stem).encode("ascii", "ignore").decode().lower()
     name = re.sub(r"[^a-z0-9_]+", "-", plain).strip("-_")[:64]
     return f"{name}-clip" if name == DEMO["name"] else name or "clip"
 
 
 def check_video_path(text: str) -> Path:
-    """A regular local file, or an error that says what came instead."""
+    """A regular local file or a dataset's folder, or an error that says what came instead."""
     if re.match(r"^[a-zA-Z][a-zA-Z0-9+.-]*://", text):
         raise InputError(f"expected a video file on this machine, came the address {text}; download it first")
     path = Path(text)
+    if dataset_kind(path) is not None:
+        return path
     if path.is_dir():
-        raise InputError(f"expected a video file, {text} is a folder; name the file in it, e.g. VIDEO={text.rstrip('/')}/clip.mp4")
+        raise InputError(f"expected a video file, {text} is a folder; name the file in it, e.g. VIDEO={text.rstrip('/')}/clip.mp4, or one subject of People-Snapshot or NeuMan")
     if not path.is_file():
         raise InputError(f"expected a video file, found nothing at {text}; check the path (it is taken from {Path.cwd()})")
     return path

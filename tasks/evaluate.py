@@ -31,6 +31,7 @@ from tasks.artifacts import (
     FrameSplit, SubjectPaths, read_clip, read_seconds, read_segmentation, read_track, read_truth, replaced_file, replaced_folder, require,
     split_frames, subject_paths, timed, write_image, write_json,
 )  # fmt: skip
+from tasks.datasets.protocols import measure_protocols, protocol_lines
 from tasks.errors import InputError, run_stage
 from tasks.measurement import SETS, STAGES, Inputs, Measured, measure
 from tasks.progress import progress_bar
@@ -51,6 +52,7 @@ def main() -> None:
         inputs = read_inputs(paths, settings)
         measured = measure(paths, inputs, backend=settings.render.backend, turntable_views=settings.evaluate.turntable_views)
         metrics = collect_metrics(paths, inputs, measured, settings, started=start)
+        metrics["dataset"] = measure_protocols(inputs, backend=settings.render.backend)
         write_results(paths, inputs, measured, metrics, settings)
     record_run(paths, inputs, metrics, settings, started=start)
     print(summary(paths, metrics))
@@ -65,7 +67,7 @@ def read_inputs(paths: SubjectPaths, settings: Settings) -> Inputs:
         avatars = {stage: load_avatar(require(getattr(paths, stage) / "avatar.safetensors", made_by=f"train_{stage}")) for stage in STAGES}
         device = find_device(settings.render.backend)
         avatars = {stage: avatar.to(device) for stage, avatar in avatars.items()}
-        body = load_body_model(settings.body.model, uv_path=settings.body.uv, num_betas=len(refined.betas))
+        body = load_body_model(settings.body.model, uv_path=settings.body.uv)
     except (AvatarFileError, BodyFileError, UnsafePickleError) as error:
         raise InputError(str(error)) from error
     lpips = load_lpips()
@@ -193,6 +195,8 @@ def summary(paths: SubjectPaths, metrics: dict) -> str:
         lines.append("joints: {mpjpe_mm:.1f} mm fitted, {mpjpe_refined_mm:.1f} mm refined (PA {pa_mpjpe_mm:.1f}, {pa_mpjpe_refined_mm:.1f})".format(**metrics["body"]))
     if metrics["stage1"]["heldout_frames"]["lpips"] is None:
         lines.append(f"LPIPS: {metrics['protocol']['lpips']}")
+    if metrics.get("dataset"):
+        lines += protocol_lines(metrics["dataset"])
     return "\n".join([*lines, f"report: {paths.results / 'report.html'}"])
 
 

@@ -18,6 +18,7 @@ from model.fitting.landmarks import MissingDetectorError, NobodyThereError, Pose
 from model.lens import Lens
 from model.video import Window, sample_times, window_around
 from tasks.artifacts import ClipInfo, SubjectPaths, frame_name, replaced_folder, subject_paths, timed, write_image, write_json
+from tasks.datasets.frames import dataset_at, extract_dataset
 from tasks.errors import InputError, run_stage
 from tasks.progress import progress_bar
 from tasks.settings import ExtractFramesSettings, load_settings
@@ -51,12 +52,21 @@ def main() -> None:
     settings = load_settings()
     paths = subject_paths(settings.subject.name)
     with timed(paths, "extract_frames"):
+        folder = dataset_at(settings.subject.video)
+        if folder is not None:
+            clip = extract_dataset(paths, folder, settings.extract_frames)
+            return report(clip)
         video = open_video(settings.subject.video)
         notes = check_length(video, settings.extract_frames)
         lens = choose_lens(video, settings.extract_frames)
         found = find_person(video, lens, settings.extract_frames)
         clip, window = describe_clip(video, found, settings.extract_frames, notes)
         write_frames(paths, video, lens, found, clip, window)
+    report(clip)
+
+
+def report(clip: ClipInfo) -> None:
+    """Say what was kept, and what a user should know of it."""
     print("\n".join([f"{len(clip.frame_ids)} frames of {clip.resolution} px", *clip.notes]))
 
 

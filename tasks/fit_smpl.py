@@ -44,6 +44,7 @@ from tasks.artifacts import (
     write_json,
     write_track,
 )
+from tasks.datasets.frames import dataset_track
 from tasks.errors import InputError, run_stage
 from tasks.fit_page import landmark_misses, write_film, write_page
 from tasks.progress import progress_bar
@@ -51,6 +52,7 @@ from tasks.settings import FitSmplSettings, Settings, load_settings
 from tasks.track_import.stage import ImportedFit, import_summary, import_track, write_import
 
 SHEET_FRAMES, SHEET_COLUMNS, TILE = 20, 5, 320  # of the contact sheet; TILE in px
+FIT_ANEW = "none"  # as fit_smpl.import: a dataset's own track is left aside
 KNOWN_FOCAL_SPREAD = 0.01  # of the logarithm of a focal length that was given
 
 
@@ -155,14 +157,18 @@ def spreads_of(settings: FitSmplSettings) -> Spreads:
 
 
 def read_import(clip: Clip, model: BodyModel, settings: FitSmplSettings) -> ImportedFit | None:
-    """The track of another program that params.yaml names, on our body; None where it names none.
+    """The track of another program that params.yaml names, or that a dataset brings, on our body; None where there is none.
 
     Raises:
         InputError: it cannot be read, or is not of this clip.
     """
     if settings.import_track is None:
+        path = dataset_track(clip.info)
+    else:
+        path = None if settings.import_track == FIT_ANEW else Path(settings.import_track).expanduser()
+    if path is None:
         return None
-    return import_track(Path(settings.import_track).expanduser(), clip.info, model, clip.silhouettes.masks, clip.silhouettes.trust)
+    return import_track(path, clip.info, model, clip.silhouettes.masks, clip.silhouettes.trust)
 
 
 def use_import(paths: SubjectPaths, clip: Clip, model: BodyModel, imported: ImportedFit) -> dict:

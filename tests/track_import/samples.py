@@ -57,6 +57,11 @@ def camera(focal: float = FOCAL) -> np.ndarray:
     return np.array([[focal, 0, WIDTH / 2], [0, focal, HEIGHT / 2], [0, 0, 1.0]])
 
 
+def camera_from_pixel_middles() -> np.ndarray:
+    """The same, counted from the middle of the first pixel as InstantAvatar and People-Snapshot do."""
+    return camera() - np.array([[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]])
+
+
 def some_world() -> np.ndarray:
     """A camera that is not at the origin of its world."""
     w2c = np.eye(4)
@@ -101,14 +106,14 @@ def gaussian_avatar_smplx(folder: Path, motion: Motion) -> Path:
 def instant_avatar_thetas(folder: Path, motion: Motion) -> Path:
     orient, transl = in_world(motion, some_world())
     np.savez(folder / "poses.npz", betas=np.zeros((1, 10)), thetas=np.concatenate([orient, motion.pose.reshape(FRAMES, -1)], 1), transl=transl)
-    np.savez(folder / "cameras.npz", intrinsic=camera(), extrinsic=some_world(), height=HEIGHT, width=WIDTH)
+    np.savez(folder / "cameras.npz", intrinsic=camera_from_pixel_middles(), extrinsic=some_world(), height=HEIGHT, width=WIDTH)
     return folder
 
 
 def instant_avatar(folder: Path, motion: Motion) -> Path:
     orient, transl = in_world(motion, some_world())
     np.savez(folder / "poses_optimized.npz", betas=np.zeros((1, 10)), global_orient=orient, body_pose=motion.pose.reshape(FRAMES, -1), transl=transl)
-    np.savez(folder / "cameras.npz", intrinsic=camera(), extrinsic=some_world(), height=HEIGHT, width=WIDTH)
+    np.savez(folder / "cameras.npz", intrinsic=camera_from_pixel_middles(), extrinsic=some_world(), height=HEIGHT, width=WIDTH)
     return folder / "poses_optimized.npz"
 
 
@@ -116,7 +121,7 @@ def people_snapshot(folder: Path, motion: Motion) -> Path:
     w2c = some_world()
     orient, transl = in_world(motion, w2c)
     record = {
-        "camera_f": np.array([FOCAL, FOCAL]), "camera_c": np.array([WIDTH / 2, HEIGHT / 2]), "camera_k": np.zeros(5),
+        "camera_f": np.array([FOCAL, FOCAL]), "camera_c": np.array([WIDTH / 2 - 0.5, HEIGHT / 2 - 0.5]), "camera_k": np.zeros(5),
         "camera_rt": Rotation.from_matrix(w2c[:3, :3]).as_rotvec(), "camera_t": w2c[:3, 3], "width": WIDTH, "height": HEIGHT,
     }  # fmt: skip
     (folder / "camera.pkl").write_bytes(pickle.dumps(record, protocol=2))

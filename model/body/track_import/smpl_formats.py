@@ -97,10 +97,14 @@ def _read_gaussian_avatar(content: object, beside: Beside, size: Size) -> list[I
 
 
 def _read_instant_avatar(content: object, beside: Beside, size: Size) -> list[ImportedTrack]:
-    """Two spellings: thetas with the root first, or global_orient and body_pose. Its pictures are undistorted ones."""
+    """Two spellings: thetas with the root first, or global_orient and body_pose. Its pictures are undistorted ones.
+
+    Its rays go through whole pixel numbers (make_rays), so its principal point counts from the middle of the first pixel.
+    """
     name = "InstantAvatar"
     camera = find_beside(beside, "cameras.npz")
     K, w2c = camera_of(camera, name, wanted="cameras.npz")
+    K[:2, 2] += 0.5
     if "thetas" in content:
         root, pose = whole_pose(array(content["thetas"]), name)
     else:
@@ -327,12 +331,12 @@ def _is_snapshot(content: object, beside: Beside) -> bool:
 
 
 def snapshot_camera(camera: object) -> tuple[np.ndarray, np.ndarray, np.ndarray, int, int]:
-    """K, w2c, distortion, width and height of a camera.pkl."""
+    """K (centres of pixels at +0.5; the file counts from the first one's), w2c, distortion, width and height of a camera.pkl."""
     names = ("camera_f", "camera_c", "camera_k", "camera_rt", "camera_t", "width", "height")
     if not keyed(camera, *names):
         raise TrackFormatError(f"People-Snapshot: expected camera.pkl with {', '.join(names)}")
     K = np.diag([*array(camera["camera_f"]).reshape(2), 1.0])
-    K[:2, 2] = array(camera["camera_c"]).reshape(2)
+    K[:2, 2] = array(camera["camera_c"]).reshape(2) + 0.5
     w2c = np.eye(4)
     w2c[:3, :3] = Rotation.from_rotvec(array(camera["camera_rt"]).reshape(3)).as_matrix()
     w2c[:3, 3] = array(camera["camera_t"]).reshape(3)
