@@ -1,4 +1,4 @@
-"""BlazePose's networks: where the .tflite files are, and how LiteRT runs them. Only landmarks.py uses this file.
+"""The networks of body, hands and face: where the .tflite files are, and how LiteRT runs them. Only the detectors use this file.
 
 The files come with the wheel of mediapipe 0.10.14 (Apache-2.0); mediapipe itself is never imported.
 """
@@ -19,9 +19,10 @@ class MissingDetectorError(RuntimeError):
 
 
 class Network:
-    """One .tflite file, run by LiteRT: one picture in, its outputs in a fixed order, told apart by their shapes."""
+    """One .tflite file, run by LiteRT: one picture in, its outputs in a fixed order, told apart by their shapes or, where two
+    have the same, by their names."""
 
-    def __init__(self, name: str, shapes: tuple[tuple[int, ...], ...], num_threads: int) -> None:
+    def __init__(self, name: str, outputs: tuple[tuple[int, ...], ...] | tuple[str, ...], num_threads: int) -> None:
         try:
             from ai_edge_litert.interpreter import Interpreter
         except ImportError as error:
@@ -29,9 +30,10 @@ class Network:
         self._interpreter = Interpreter(model_path=str(network_file(name)), num_threads=num_threads)
         self._interpreter.allocate_tensors()
         self._input = self._interpreter.get_input_details()[0]["index"]
-        by_shape = {tuple(d["shape"][1:]): d["index"] for d in self._interpreter.get_output_details()}
-        assert set(by_shape) == set(shapes), f"{name} has outputs {sorted(by_shape)}, expected {sorted(shapes)}"
-        self._outputs = [by_shape[shape] for shape in shapes]
+        named = isinstance(outputs[0], str)
+        found = {d["name"] if named else tuple(d["shape"][1:]): d["index"] for d in self._interpreter.get_output_details()}
+        assert set(found) == set(outputs), f"{name} has outputs {sorted(found)}, expected {sorted(outputs)}"
+        self._outputs = [found[output] for output in outputs]
 
     def __call__(self, image: Float[np.ndarray, "S S 3"]) -> list[np.ndarray]:
         self._interpreter.set_tensor(self._input, image[None])
