@@ -31,7 +31,7 @@ FLAGS = (
 SOFTWARE_GL = ("--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist")
 NO_GL = ("--disable-gpu", "--disable-3d-apis")
 BROWSER_READS, BROWSER_WRITES = 3, 4  # file descriptors of --remote-debugging-pipe
-PATIENCE = 60.0  # s that one answer may take on a busy machine
+PATIENCE = 150.0  # s that one answer may take on a busy machine
 
 
 def find_chromium() -> str | None:
