@@ -260,3 +260,15 @@ def test_a_real_clip_gets_masks_of_the_man(tmp_path: Path):
     assert read_segmentation(paths) == segmentation
     assert np.array_equal(read_landmarks(paths).points[1], found.people[1].points)
     assert np.abs(read_mask(paths, 2) / 255 - masks[2]).max() <= 0.5 / 255 + 1e-6
+
+
+@needs_taiji
+def test_the_pixels_of_others_are_taken_out():
+    capture = cv2.VideoCapture(str(TAIJI))
+    man = [cv2.cvtColor(capture.read()[1][40:710, 440:860], cv2.COLOR_BGR2RGB) for _ in range(2)]
+    two = np.stack([cv2.resize(np.concatenate([m, m[:, ::-1]], axis=1), (420, 336), interpolation=cv2.INTER_AREA) for m in man])
+    left = [[0.0, 0.0, 210.0, 336.0]] * 2
+    found = segment_person.segment_clip(two, settings(method="landmarks"), guides=left, crowded=True)
+    assert all(person.box[2] < 215 for person in found.people) and found.covered == {}
+    own, theirs = (found.masks[..., half] > 0.5 for half in (slice(0, 210), slice(210, 420)))
+    assert own.mean() > 0.15 and theirs.mean() < 0.005
