@@ -105,10 +105,12 @@ class FitSmplSettings(Section):
     balance: PositiveFloat
     turn: PositiveFloat
     shift: PositiveFloat
+    burst: PositiveFloat
     contact: PositiveFloat
     offset: PositiveFloat
     outline: PositiveFloat
     shape: PositiveFloat
+    tilt: PositiveFloat
     stature: PositiveFloat
     focal_spread: PositiveFloat
 

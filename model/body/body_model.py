@@ -18,6 +18,7 @@ from smplx.vertex_ids import vertex_ids as EXTRA_VERTEX_IDS
 from torch import Tensor
 
 from model.body.body_files import BodyArrays, BodyFileError, read_body_file, read_open_body
+from model.body.bone_lengths import bone_length_directions
 from model.body.landmarks import LANDMARK_NAMES, LandmarkWeights, landmark_weights_of
 from model.body.skinning import skin_points
 
@@ -45,7 +46,8 @@ class BodyModel:
 
     Attributes:
         name: "open", or the stem of the model file.
-        joint_names, beta_names: what joints and shape coefficients are called.
+        joint_names, beta_names: what joints and shape coefficients are called; the model file's own coefficients come first,
+            then bone lengths (bone_lengths.py).
         parents: parent of each joint; -1 at the root.
         faces: triangles, counter-clockwise seen from outside.
         lbs_weights: share of each joint in each vertex; rows sum to 1.
@@ -105,18 +107,21 @@ class BodyModel:
             raise BodyFileError(f"{self.name} has no UV layout; give the model's UV .obj (SMPL offers one for download) or an .npz with vt and ft as uv_path (setting body.uv)")
         return self.uv, self.uv_faces
 
-    def rest(self, betas: Float[Tensor, "*B S"]) -> tuple[Float[Tensor, "*B V 3"], Float[Tensor, "*B J 3"]]:
+    def rest(self, betas: Float[Tensor, "*B S_given"]) -> tuple[Float[Tensor, "*B V 3"], Float[Tensor, "*B J 3"]]:
         """Shape the surface and its joints in the rest pose.
 
             v = v_template + sum_s betas_s shapedirs_s          SMPL, Loper et al. 2015, eq. 8
 
+        Args:
+            betas: the first coefficients; those left out are 0.
+
         Returns:
             Vertices and joints, metres. Differentiable.
         """
-        batch = betas.shape[:-1]
-        flat = betas.reshape(-1, self.num_betas)
-        vertices = self.v_template + blend_shapes(flat, self.shapedirs)
-        joints = self.j_template + blend_shapes(flat, self.j_shapedirs)
+        batch, given = betas.shape[:-1], betas.shape[-1]
+        flat = betas.reshape(-1, given)
+        vertices = self.v_template + blend_shapes(flat, self.shapedirs[..., :given])
+        joints = self.j_template + blend_shapes(flat, self.j_shapedirs[..., :given])
         return vertices.reshape(*batch, -1, 3), joints.reshape(*batch, -1, 3)
 
     def joint_transforms(
@@ -137,7 +142,7 @@ class BodyModel:
 
     def pose(
         self,
-        betas: Float[Tensor, "*#B S"],
+        betas: Float[Tensor, "*#B S_given"],
         global_orient: Float[Tensor, "*#B 3"],
         body_pose: Float[Tensor, "*#B K 3"],
         transl: Float[Tensor, "*#B 3"],
@@ -230,7 +235,7 @@ def load_body_model(
     Args:
         model: "open", or a path to a .npz or .pkl model file. Pickles are read through an allow-list.
         uv_path: an .obj, or an .npz with `vt` and `ft`, that holds the model's UV layout (SMPL files have none).
-        num_betas: shape coefficients to keep of a user's model.
+        num_betas: shape coefficients to keep of a user's model; bone lengths are added to them.
         num_expressions: SMPL-X only: expression coefficients, appended to the betas.
 
     Raises:
@@ -258,20 +263,22 @@ def body_model_from_arrays(arrays: BodyArrays) -> BodyModel:
     num_betas = shapedirs.shape[-1]
     j_shapedirs = floats(regressor @ arrays.shapedirs.reshape(len(v_template), -1).astype("float64")).reshape(-1, 3, num_betas)
     posedirs = None if arrays.posedirs is None else floats(arrays.posedirs).reshape(len(v_template) * 3, -1).T.contiguous()
+    j_template, parents, lbs_weights = floats(regressor @ arrays.v_template.astype("float64")), integers(arrays.parents), floats(arrays.weights)
+    lengthen, j_lengthen, length_names = bone_length_directions(v_template, j_template, parents, lbs_weights, arrays.joint_names)
     return BodyModel(
         name=arrays.name,
         joint_names=arrays.joint_names,
-        beta_names=arrays.beta_names,
-        parents=integers(arrays.parents),
+        beta_names=arrays.beta_names + length_names,
+        parents=parents,
         faces=integers(arrays.faces),
-        lbs_weights=floats(arrays.weights),
+        lbs_weights=lbs_weights,
         uv=None if arrays.uv is None else floats(arrays.uv),
         uv_faces=None if arrays.uv_faces is None else integers(arrays.uv_faces),
         landmark_weights=landmark_weights_of(arrays),
         v_template=v_template,
-        shapedirs=shapedirs,
-        j_template=floats(regressor @ arrays.v_template.astype("float64")),
-        j_shapedirs=j_shapedirs,
+        shapedirs=torch.cat([shapedirs, lengthen], -1),
+        j_template=j_template,
+        j_shapedirs=torch.cat([j_shapedirs, j_lengthen], -1),
         posedirs=posedirs,
         pose_basis=None if arrays.pose_basis is None else floats(arrays.pose_basis),
     )

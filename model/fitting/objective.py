@@ -35,7 +35,7 @@ _SEGMENTS: tuple[tuple[float, tuple[int, ...]], ...] = (
     (0.027, (16, 18)), (0.027, (17, 19)), (0.022, (18, 20)), (0.022, (19, 21)),
     (0.144, (1, 4)), (0.144, (2, 5)), (0.045, (4, 7)), (0.045, (5, 8)), (0.014, (7, 10)), (0.014, (8, 11)),
 )  # fmt: skip
-_FACE, _HANDS, _HIPS = range(0, 11), range(17, 23), (23, 24)
+_FACE, _HANDS, _HIPS, _LIMBS = range(0, 11), range(17, 23), (23, 24), (13, 14, 15, 16, 25, 26, 27, 28)
 
 
 @dataclass(frozen=True)
@@ -48,11 +48,12 @@ class Spreads:
         direction: of a world landmarks' bone, rad.
         prior: strength of the pose prior, 0..1. limit: rad beyond a joint limit.
         upright: of the pelvis' axis, rad. balance: of the centre of mass beside the feet, m.
-        turn, shift: usual acceleration of joints and of the root, rad/s^2 and m/s^2.
+        turn, shift: usual acceleration of joints and of the root, rad/s^2 and m/s^2; burst: from how many of these on it is a
+            quick move that costs ever less.
         contact: of a foot that stands still in the picture, m per root second.
         offset: of BlazePose's landmarks from the body's, m.
         outline: of the silhouette, share of the person's height.
-        shape: of each shape coefficient.
+        shape: of each shape coefficient. tilt: of the camera, rad.
         stature: of the body's height, m. One camera cannot see it, while every term that speaks of metres favours a small body
             near the camera a little in each frame; so this is far less than a population's.
     """
@@ -66,10 +67,12 @@ class Spreads:
     balance: float
     turn: float
     shift: float
+    burst: float
     contact: float
     offset: float
     outline: float
     shape: float
+    tilt: float
     stature: float
 
 
@@ -133,9 +136,13 @@ def landmark_shares() -> Float[Tensor, "33"]:
 
 
 def offset_spreads(spread: float) -> Float[Tensor, "33"]:
-    """Spread of each landmark's offset: the hips' is known to be the largest."""
+    """Spread of each landmark's offset: the hips' is known to be the largest, while limbs' joints are seen where they are.
+
+    A loose offset along a limb would pass for a bone that is shorter, or turned in depth.
+    """
     spreads = torch.full((33,), spread, dtype=torch.float64)
     spreads[list(_HIPS)] *= 2
+    spreads[list(_LIMBS)] *= 0.4
     return spreads
 
 
@@ -181,12 +188,12 @@ class BodyFitProblem:
         )  # fmt: skip
         terms.add_directions(model, seen, landmarks, turned, self._mixtures, spread=s.direction, only_motion=self.only_motion)
         terms.add_pose_prior(model, body.prior, state, strength=s.prior, limit_spread=s.limit)
-        terms.add_upright(model, body.skeleton, posed, spread=s.upright)
-        terms.add_balance(model, body.skeleton, self._support, posed, state.betas, spread=s.balance)
+        terms.add_upright(model, state, posed, spread=s.upright, only_motion=self.only_motion)
+        terms.add_balance(model, state, body.skeleton, self._support, posed, spread=s.balance, only_motion=self.only_motion)
         if self.pulls is not None:
             add_outline(model, body, seen, state, posed, self.pulls, spread_px=s.outline * height, only_motion=self.only_motion)
         if self.smooth:
-            terms.add_smoothness(model, state, seen.times, self._accelerations(D))
+            terms.add_smoothness(model, state, seen.times, self._accelerations(D), burst=s.burst)
             terms.add_contact(
                 model, body.skeleton, self._feet, posed, state.betas, seen.times, self._stillness,
                 spread=s.contact, only_motion=self.only_motion,
@@ -202,7 +209,7 @@ class BodyFitProblem:
         return spread
 
     def _add_shared(self, model: NormalEquations, state: FitState) -> None:
-        """Betas, offsets and focal length stay near their guesses."""
+        """Betas, offsets, focal length and tilt stay near their guesses."""
         S = state.betas.numel()
         model.add_shared(state.betas / self.spreads.shape, torch.full_like(state.betas, 1 / self.spreads.shape), 0)
         rest, by_beta = self.body.surface.vertices[:, 1], self.body.surface.vertices_by_beta[:, 1]
@@ -213,4 +220,5 @@ class BodyFitProblem:
         inverse = (1 / offset_spreads(self.spreads.offset)).repeat_interleave(3)
         model.add_shared(state.offsets.flatten() * inverse, inverse, S)
         inverse = torch.full((1,), 1 / self.seen.focal_spread, dtype=state.betas.dtype)
-        model.add_shared(state.log_focal.reshape(1) * inverse, inverse, S + state.offsets.numel())
+        model.add_shared(state.log_focal.reshape(1) * inverse, inverse, state.focal_column)
+        model.add_shared(state.tilt / self.spreads.tilt, torch.full_like(state.tilt, 1 / self.spreads.tilt), state.focal_column + 1)

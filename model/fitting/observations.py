@@ -1,7 +1,7 @@
 """What the fit has seen of the person, and what it looks for: the two ends of the objective.
 
 Axes: F frames, 33 BlazePose landmarks, B bones whose direction BlazePose guesses, J joints, S shape coefficients, Q shared
-parameters = S + 99 + 1. Camera axes are the world (OpenCV: x right, y down, z away). Pixels, metres, radians, seconds.
+parameters = S + 99 + 1 + 2. Camera axes are the world (OpenCV: x right, y down, z away). Pixels, metres, radians, seconds.
 """
 
 from __future__ import annotations
@@ -106,6 +106,7 @@ class FitState:
         body_pose: rotation vectors of the other joints.
         offsets: how far each of BlazePose's landmarks lies from the body model's, in the rest body, metres; one per person.
         log_focal: logarithm of focal length over its guess.
+        tilt: which way is up, (0, -1, 0) + (tilt_0, 0, tilt_1) made a unit vector: how the camera leans to its side and nods.
     """
 
     betas: Float[Tensor, "S"]
@@ -114,21 +115,28 @@ class FitState:
     body_pose: Float[Tensor, "F J-1 3"]
     offsets: Float[Tensor, "33 3"]
     log_focal: Float[Tensor, ""]
+    tilt: Float[Tensor, "2"]
 
     @property
     def num_shared(self) -> int:
-        return self.betas.numel() + self.offsets.numel() + 1
+        return self.betas.numel() + self.offsets.numel() + 1 + self.tilt.numel()
+
+    @property
+    def focal_column(self) -> int:
+        """Where the focal length stands among the shared parameters; the tilt follows."""
+        return self.betas.numel() + self.offsets.numel()
 
     def moved(self, own: Float[Tensor, "F D"], shared: Float[Tensor, "Q"]) -> FitState:
         """The state after a step, in the parameters' order of kinematics.py."""
-        S = self.betas.numel()
+        S, at = self.betas.numel(), self.focal_column
         return FitState(
             betas=self.betas + shared[:S],
             root=rotation_from_vector(own[:, :3]) @ self.root,
             transl=self.transl + own[:, 3:6],
             body_pose=self.body_pose + own[:, 6:].reshape(self.body_pose.shape),
-            offsets=self.offsets + shared[S:-1].reshape(self.offsets.shape),
-            log_focal=self.log_focal + shared[-1],
+            offsets=self.offsets + shared[S:at].reshape(self.offsets.shape),
+            log_focal=self.log_focal + shared[at],
+            tilt=self.tilt + shared[at + 1 :],
         )
 
     def where(self, mask: Bool[Tensor, "F"], other: FitState) -> FitState:

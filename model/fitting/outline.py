@@ -190,5 +190,5 @@ def add_outline(
         by_shared = torch.zeros(*residuals.shape, state.num_shared, dtype=x.dtype)
         by_shared[..., : by_beta.shape[-1]] = torch.einsum("fpx,fpxs->fps", across / spread[..., None], by_beta)
         by_focal = (pixels - torch.tensor(seen.principal, dtype=x.dtype)) * pulls.normals
-        by_shared[..., -1] = by_focal.sum(-1) / spread
+        by_shared[..., state.focal_column] = by_focal.sum(-1) / spread
     model.add(residuals, by_own, pulls.weights * kernel, (pulls.weights * rho).sum(-1), by_shared)

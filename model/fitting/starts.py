@@ -75,6 +75,7 @@ def upright_start(body: FitBody, seen: Observations) -> FitState:
         body_pose=body.prior.mean.expand(F, -1, -1).clone(),
         offsets=torch.zeros(33, 3, dtype=dtype),
         log_focal=torch.zeros((), dtype=dtype),
+        tilt=torch.zeros(2, dtype=dtype),
     )
 
 

@@ -78,7 +78,8 @@ def add_reprojection(
         index = torch.arange(L)
         by_offset[:, index, :, index] = (by_point @ turned).transpose(0, 1)
         by_focal = pixels - torch.tensor(seen.principal, dtype=x.dtype)
-        by_shared = torch.cat([by_point @ by_beta, by_offset.flatten(3), by_focal[..., None]], -1).flatten(1, 2) / spread_px
+        no_tilt = torch.zeros(F, L, 2, state.tilt.numel(), dtype=x.dtype)
+        by_shared = torch.cat([by_point @ by_beta, by_offset.flatten(3), by_focal[..., None], no_tilt], -1).flatten(1, 2) / spread_px
     model.add(residuals.flatten(1), by_own, weight.flatten(1), (trust * rho).sum(-1), by_shared)
 
 
@@ -113,7 +114,7 @@ def add_directions(
     if not only_motion:
         by_beta = torch.einsum("bl,flxs->fbxs", mixtures, by_beta)
         by_offset = torch.einsum("bl,flxy->fbxly", mixtures, turned).flatten(3)
-        none = torch.zeros(*by_beta.shape[:3], 1, dtype=x.dtype)  # of the focal length
+        none = torch.zeros(*by_beta.shape[:3], model.g_shared.numel() - by_beta.shape[3] - by_offset.shape[3], dtype=x.dtype)
         by_shared = (across @ torch.cat([by_beta, by_offset, none], -1) / spread).flatten(1, 2)
     weight = (trust * kernel)[..., None].expand_as(residuals).flatten(1)
     model.add(residuals.flatten(1), by_own.flatten(1, 2), weight, (trust * rho).sum(-1), by_shared)
@@ -132,36 +133,64 @@ def add_pose_prior(model: NormalEquations, prior: PosePrior, state: FitState, *,
     model.add_diagonal((beyond / limit_spread).flatten(1), ((beyond != 0).to(beyond.dtype) / limit_spread).flatten(1), 6)
 
 
-def add_upright(model: NormalEquations, skeleton: Skeleton, posed: Posed, *, spread: float, radius: float = 2.0) -> None:
-    """The pelvis stands upright for a level camera: its y axis is the picture's up, give or take `spread` rad."""
+def up_direction(tilt: Float[Tensor, "2"]) -> tuple[Float[Tensor, "3"], Float[Tensor, "3 2"]]:
+    """Which way is up in camera axes, and how it changes with the tilt."""
+    raw = torch.stack([tilt[0], -torch.ones_like(tilt[0]), tilt[1]])
+    length = raw.norm()
+    up = raw / length
+    by_raw = (torch.eye(3, dtype=tilt.dtype) - up[:, None] * up) / length
+    return up, by_raw[:, [0, 2]]
+
+
+def add_upright(
+    model: NormalEquations, state: FitState, posed: Posed, *, spread: float, radius: float = 2.0, only_motion: bool = False
+) -> None:
+    """The pelvis stands upright: its y axis points up, give or take `spread` rad."""
     axis = posed.R[:, 0, :, 1]
-    residuals = axis[:, [0, 2]] / spread
-    by_turn = torch.linalg.cross(torch.eye(3, dtype=axis.dtype).expand(len(axis), 3, 3), axis[:, None, :].expand(-1, 3, 3), dim=-1)
+    up, up_by_tilt = up_direction(state.tilt)
+    residuals = torch.linalg.cross(axis, up.expand_as(axis)) / spread
+    eye = torch.eye(3, dtype=axis.dtype).expand(len(axis), 3, 3)
+    turned = torch.linalg.cross(eye, axis[:, None, :].expand(-1, 3, 3), dim=-1)  # of the axis, one turn a row
     by_own = torch.zeros(*residuals.shape, model.g.shape[1], dtype=axis.dtype)
-    by_own[..., :3] = by_turn.mT[:, [0, 2]] / spread
+    by_own[..., :3] = torch.linalg.cross(turned, up.expand_as(turned), dim=-1).mT / spread
+    by_tilt = torch.linalg.cross(axis[:, None].expand(-1, 2, 3), up_by_tilt.T.expand(len(axis), 2, 3), dim=-1).mT / spread
     rho, kernel = robust_kernel((residuals**2).sum(-1), radius)
-    model.add(residuals, by_own, kernel[:, None].expand_as(residuals), rho)
+    by_shared = None if only_motion else _of_tilt(model, by_tilt)
+    model.add(residuals, by_own, kernel[:, None].expand_as(residuals), rho, by_shared)
+
+
+def _of_tilt(model: NormalEquations, by_tilt: Float[Tensor, "F n 2"]) -> Float[Tensor, "F n Q"]:
+    """Derivatives by all shared parameters of residuals that depend on the last of them only: the tilt."""
+    by_shared = torch.zeros(*by_tilt.shape[:2], model.g_shared.numel(), dtype=by_tilt.dtype)
+    by_shared[..., -by_tilt.shape[-1] :] = by_tilt
+    return by_shared
 
 
 def add_balance(
-    model: NormalEquations, skeleton: Skeleton, support: BlendedPoints, posed: Posed, betas: Float[Tensor, "S"], *, spread: float, radius: float = 3.0
-) -> None:
+    model: NormalEquations, state: FitState, skeleton: Skeleton, support: BlendedPoints, posed: Posed, *,
+    spread: float, radius: float = 3.0, only_motion: bool = False,
+) -> None:  # fmt: skip
     """The centre of mass stays above the feet: above the nearest point of the line from the left to the right foot.
 
     Args:
         support: centre of mass, middle of the left foot, middle of the right foot.
-        spread: m, in the horizontal plane of a level camera.
+        spread: m, in the horizontal plane.
     """
-    x, by_motion, _ = jacobian(skeleton, support, posed, betas)
-    flat, by_flat = x[:, :, [0, 2]], by_motion[:, :, [0, 2]]
-    mass, left, right = flat.unbind(1)
+    x, by_motion, _ = jacobian(skeleton, support, posed, state.betas)
+    up, up_by_tilt = up_direction(state.tilt)
+    flat = torch.eye(3, dtype=x.dtype) - up[:, None] * up
+    mass, left, right = (x @ flat).unbind(1)
     span = right - left
     along = (((mass - left) * span).sum(-1) / (span**2).sum(-1).clamp_min(1e-6)).clamp(0, 1)[:, None]
-    residuals = (mass - left - along * span) / spread
     a = along[..., None]
-    by_own = (by_flat[:, 0] - (1 - a) * by_flat[:, 1] - a * by_flat[:, 2]) / spread
+    lean = x[:, 0] - x[:, 1] - along * (x[:, 2] - x[:, 1])
+    residuals = lean @ flat / spread
+    by_own = flat @ (by_motion[:, 0] - (1 - a) * by_motion[:, 1] - a * by_motion[:, 2]) / spread
+    # of lean - (up . lean) up
+    by_tilt = -((lean @ up)[:, None, None] * up_by_tilt + up[:, None] * (lean @ up_by_tilt)[:, None, :]) / spread
     rho, kernel = robust_kernel((residuals**2).sum(-1), radius)
-    model.add(residuals, by_own, kernel[:, None].expand_as(residuals), rho)
+    by_shared = None if only_motion else _of_tilt(model, by_tilt)
+    model.add(residuals, by_own, kernel[:, None].expand_as(residuals), rho, by_shared)
 
 
 def foot_stillness(
@@ -227,11 +256,17 @@ def second_difference(times: Float[Tensor, "F"]) -> Float[Tensor, "F-2 3"]:
     return torch.stack([2 / (h1 * (h1 + h2)), -2 / (h1 * h2), 2 / (h2 * (h1 + h2))], -1)
 
 
-def add_smoothness(model: NormalEquations, state: FitState, times: Float[Tensor, "F"], spread: Float[Tensor, "D"]) -> None:
+def add_smoothness(
+    model: NormalEquations, state: FitState, times: Float[Tensor, "F"], spread: Float[Tensor, "D"], *, burst: float
+) -> None:
     """Nothing accelerates without need; in 1/s^2, so that the frame rate does not matter.
+
+    People are still for long and quick for a moment, so a joint's acceleration a is heavy-tailed: it costs
+    burst^2 / 2 log(1 + |a|^2 / (3 burst^2)) per component, a in units of its spread (a Cauchy kernel).
 
     Args:
         spread: usual acceleration of each motion parameter, rad/s^2 or m/s^2.
+        burst: spreads beyond which an acceleration costs ever less.
     """
     if times.numel() < 3:
         return
@@ -242,12 +277,14 @@ def add_smoothness(model: NormalEquations, state: FitState, times: Float[Tensor,
     others = torch.cat([state.transl, state.body_pose.flatten(1)], -1)
     rest = before[:, None] * others[:-2] + now[:, None] * others[1:-1] + after[:, None] * others[2:]
     residuals = torch.cat([spin, rest], -1) / spread
-    model.cost[1:-1] += 0.5 * (residuals**2).sum(-1)
+    size = residuals.unflatten(-1, (-1, 3)).square().mean(-1) / burst**2  # of each joint
+    model.cost[1:-1] += 1.5 * burst**2 * torch.log1p(size).sum(-1)
+    weight = (1 / (1 + size)).repeat_interleave(3, dim=-1)
     scaled = c[:, :, None] / spread
     diagonal = model.H.diagonal(dim1=1, dim2=2)
     for k, rows in enumerate((slice(0, -2), slice(1, -1), slice(2, None))):
-        diagonal[rows] += scaled[:, k] ** 2
-        model.g[rows] += scaled[:, k] * residuals
-    model.next_one[:-2] += scaled[:, 0] * scaled[:, 1]
-    model.next_one[1:-1] += scaled[:, 1] * scaled[:, 2]
-    model.next_two[:-2] += scaled[:, 0] * scaled[:, 2]
+        diagonal[rows] += weight * scaled[:, k] ** 2
+        model.g[rows] += weight * scaled[:, k] * residuals
+    model.next_one[:-2] += weight * scaled[:, 0] * scaled[:, 1]
+    model.next_one[1:-1] += weight * scaled[:, 1] * scaled[:, 2]
+    model.next_two[:-2] += weight * scaled[:, 0] * scaled[:, 2]

@@ -13,6 +13,7 @@ from smplx.lbs import lbs
 from smplx.vertex_ids import vertex_ids
 
 from model.body.body_files import BodyFileError, read_open_body
+from model.body.bone_lengths import BONE_LENGTHS
 from model.body.body_model import body_model_from_arrays, canonical_pose, load_body_model
 
 SMPL_PARENTS = (-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19, 20, 21)
@@ -53,7 +54,7 @@ def test_an_smpl_pickle_loads_and_poses_as_smplx_does(tmp_path):
     with (tmp_path / "SMPL_NEUTRAL.pkl").open("wb") as stream:
         pickle.dump(data | {"J_regressor": sparse.csc_matrix(data["J_regressor"]), "bs_type": "lrotmin"}, stream, protocol=2)
     body = load_body_model(tmp_path / "SMPL_NEUTRAL.pkl", dtype=torch.float64)
-    assert (body.name, body.num_joints, body.num_betas, body.uv) == ("SMPL_NEUTRAL", 24, 10, None)
+    assert (body.name, body.num_joints, body.num_betas, body.uv) == ("SMPL_NEUTRAL", 24, 10 + len(BONE_LENGTHS), None)
     generator = torch.Generator().manual_seed(0)
     betas, pose = (torch.randn(*shape, dtype=torch.float64, generator=generator) for shape in ((10,), (24, 3)))
     posed = body.pose(betas, pose[0], pose[1:], torch.zeros(3, dtype=torch.float64))
@@ -80,7 +81,8 @@ def test_an_smplx_npz_loads_with_hands_expressions_and_its_own_uv(tmp_path):
     uv = {"vt": np.random.default_rng(0).uniform(size=(300, 2)), "ft": np.arange(600).reshape(200, 3) % 300}
     np.savez(tmp_path / "SMPLX_NEUTRAL.npz", **data, **uv)
     body = load_body_model(tmp_path / "SMPLX_NEUTRAL.npz", num_betas=16, num_expressions=5, dtype=torch.float64)
-    assert (body.num_joints, body.num_betas) == (55, 21) and "left_index1" in body.joint_names and body.beta_names[-1] == "expression4"
+    assert (body.num_joints, body.num_betas) == (55, 21 + len(BONE_LENGTHS)) and "left_index1" in body.joint_names
+    assert body.beta_names[20] == "expression4" and body.beta_names[21:] == tuple(BONE_LENGTHS)
     assert torch.allclose(body.uv[:, 1], 1 - torch.from_numpy(uv["vt"][:, 1]))  # row 0 of an image is v = 0
     generator = torch.Generator().manual_seed(0)
     betas, pose = (torch.randn(*shape, dtype=torch.float64, generator=generator) for shape in ((21,), (55, 3)))

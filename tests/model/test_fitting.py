@@ -127,7 +127,7 @@ def test_smoothness_does_not_depend_on_the_frame_rate() -> None:
     for fps in (12.0, 24.0):
         scene = make_scene(int(4 * fps), fps)
         model = NormalEquations.zero(len(scene.seen.times), 75, 0, torch.float64)
-        terms.add_smoothness(model, scene.truth, scene.seen.times, torch.full((75,), 10.0, dtype=torch.float64))
+        terms.add_smoothness(model, scene.truth, scene.seen.times, torch.full((75,), 10.0, dtype=torch.float64), burst=100.0)
         costs.append(model.total / (len(scene.seen.times) - 2))
     assert costs[1] == pytest.approx(costs[0], rel=0.05)  # a finite difference of a curve
 
