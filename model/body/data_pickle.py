@@ -127,6 +127,8 @@ class _DataUnpickler(pickle._Unpickler):  # the one written in Python: joblib's 
         raise UnsafePickleError("refused an extension code: results need numbers and containers only")
 
     def load_build(self) -> None:
+        if callable(self.stack[-2]):
+            raise UnsafePickleError("refused: this pickle wants to change a function or a class")
         super().load_build()
         if isinstance(self.stack[-1], _ArrayWrapper):
             self.stack[-1] = self.stack[-1].read(self.raw)
