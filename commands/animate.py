@@ -36,6 +36,7 @@ def animate(
     loops: filming.Loops = 1,
     raw_feet: filming.RawFeet = False,
     as_placed: filming.InPlace = False,
+    shadow: filming.Shadow = True,
     save_motion: Annotated[Path | None, typer.Option(help="Also keep the motion as the avatar does it, as .npz; --motion reads it back.")] = None,
 ) -> None:
     """Let the avatar do another motion, and film it.
@@ -57,7 +58,7 @@ def animate(
     """
     order = Order(
         subject, avatar_file, stage, motion, out, camera, size, background, supersampling, fps, speed, start, end, source_fps, turns,
-        follow, loops, raw_feet, as_placed, save_motion,
+        follow, loops, raw_feet, as_placed, shadow, save_motion,
     )  # fmt: skip
     film(order, Path.cwd())
 

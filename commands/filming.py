@@ -38,6 +38,7 @@ End: TypeAlias = Annotated[float | None, typer.Option(help="End here, seconds in
 SourceFps: TypeAlias = Annotated[float | None, typer.Option(help="Frames per second of the motion file, when it does not tell or tells wrong.")]
 Turns: TypeAlias = Annotated[float, typer.Option(help="How often a turntable or an orbit goes round.")]
 Follow: TypeAlias = Annotated[bool, typer.Option("--follow", help="The camera keeps the person in the middle.")]
+Shadow: TypeAlias = Annotated[bool, typer.Option("--shadow/--no-shadow", help="A soft shadow on the floor under the person.")]
 Loops: TypeAlias = Annotated[int, typer.Option(min=1, max=100, help="Play a motion that repeats so many times.")]
 RawFeet: TypeAlias = Annotated[bool, typer.Option("--raw-feet", help="Leave feet as the motion has them, sliding and all.")]
 InPlace: TypeAlias = Annotated[bool, typer.Option("--as-placed", help="Keep the place and direction that the motion file has, instead of starting in the middle.")]
@@ -66,6 +67,7 @@ class Order:
     loops: int
     raw_feet: bool
     in_place: bool
+    shadow: bool
     save_motion: Path | None = None
 
 
@@ -95,7 +97,7 @@ def film(order: Order, project: Path) -> Path:
     motion = repeated(fit_motion(find_motion(what, actor, source_fps=order.source_fps), actor, choice), order.loops).renamed(name)
     width, height = parse_size(order.size)
     look = Look(
-        width=width, height=height, supersampling=order.supersampling, background=order.background, turns=order.turns, follow=order.follow,
+        width=width, height=height, supersampling=order.supersampling, background=order.background, turns=order.turns, follow=order.follow, shadow=order.shadow,
         camera=order.camera if order.camera in CAMERAS else str(user_path(order.camera)), backend=load_settings().render.backend,
     )  # fmt: skip
     out = user_path(order.out) if order.out is not None else project / "renders" / actor.name / f"{name}-{Path(order.camera).stem}.mp4"

@@ -36,6 +36,7 @@ def render(
     loops: filming.Loops = 1,
     raw_feet: filming.RawFeet = False,
     as_placed: filming.InPlace = False,
+    shadow: filming.Shadow = True,
 ) -> None:
     """See the avatar from anywhere: novel views as film or pictures.
 
@@ -54,6 +55,6 @@ def render(
     """
     order = Order(
         subject, avatar_file, stage, motion, out, camera, size, background, supersampling, fps, speed, start, end, source_fps, turns,
-        follow, loops, raw_feet, as_placed,
+        follow, loops, raw_feet, as_placed, shadow,
     )  # fmt: skip
     film(order, Path.cwd())

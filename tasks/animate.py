@@ -14,10 +14,11 @@ import torch
 from model.avatar import Avatar
 from model.avatar_file import AvatarFileError, load_avatar
 from model.body.track import BodyTrack
+from model.motion.clearance import Girth, clear_arms
 from model.motion.ground import keep_feet, stand_on_floor
 from model.motion.library import LIBRARY, LIBRARY_FPS, library_motion
-from model.motion.motion import Motion, MotionError, at_rate, carried, part_of
-from model.motion.placement import Placement, camera_axes, placement_of_track, skeleton_of_avatar
+from model.motion.motion import Motion, MotionError, at_rate, carried, part_of, smoothed
+from model.motion.placement import Placement, camera_axes, girth_of_avatar, placement_of_track, skeleton_of_avatar
 from model.motion.read import KINDS, read_motion
 from model.motion.retarget import retarget
 from model.motion.skeleton import Skeleton
@@ -29,6 +30,8 @@ from tasks.errors import InputError
 VIDEO_ENDINGS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".3gp", ".wmv", ".flv", ".ts")
 STAGES = ("stage1", "stage2")
 OWN_MOTION = "clip"
+SLOW_RATE = 15.0  # frames per second; between the frames of slower recordings corners show
+CORNERS = 0.4  # of the time between two such frames: how far their corners are rounded
 FASTEST = 60.0  # frames per second, of a film whose rate nobody chose
 
 
@@ -40,6 +43,7 @@ class Actor:
         name: whose it is, for file names.
         avatar: of either stage.
         skeleton: its bones and soles.
+        girth: how thick it is.
         placement: where a motion's world lies in the avatar's.
         track: the motion it was trained on; None where only the avatar's file is at hand.
     """
@@ -47,6 +51,7 @@ class Actor:
     name: str
     avatar: Avatar
     skeleton: Skeleton
+    girth: Girth
     placement: Placement
     track: BodyTrack | None
 
@@ -62,6 +67,7 @@ class MotionChoice:
         source_fps: frames per second of the file, when it does not tell or tells wrong.
         centre: start at the origin facing ahead, rather than where the file says.
         feet: hold standing feet still and keep them on the floor.
+        arms: keep arms outside the body.
     """
 
     fps: float | None = None
@@ -71,6 +77,7 @@ class MotionChoice:
     source_fps: float | None = None
     centre: bool = True
     feet: bool = True
+    arms: bool = True
 
 
 def load_actor(paths: SubjectPaths, stage: str | None, *, name: str) -> Actor:
@@ -99,11 +106,11 @@ def actor_from_file(path: Path, track: BodyTrack | None, *, name: str) -> Actor:
         raise InputError(f"expected an avatar file (avatar.safetensors), found nothing at {path}; make one with: avatar run")
     try:
         avatar = load_avatar(path)
-        skeleton = skeleton_of_avatar(avatar)
+        skeleton, girth = skeleton_of_avatar(avatar), girth_of_avatar(avatar)
     except (AvatarFileError, MotionError) as error:
         raise InputError(str(error)) from error
     placement = camera_axes() if track is None else placement_of_track(track, skeleton)
-    return Actor(name, avatar, skeleton, placement, track)
+    return Actor(name, avatar, skeleton, girth, placement, track)
 
 
 def find_motion(what: str, actor: Actor, *, source_fps: float | None = None) -> Motion:
@@ -156,7 +163,9 @@ def fit_motion(motion: Motion, actor: Actor, choice: MotionChoice) -> Motion:
         moved = centred(moved) if choice.centre and motion.name not in LIBRARY else moved
         fps = choice.fps if choice.fps is not None else min(max(moved.fps, LIBRARY_FPS), FASTEST)
         even = at_rate(moved, fps, speed=choice.speed)
-        return keep_feet(even) if choice.feet and motion.name not in LIBRARY else even
+        even = smoothed(even, CORNERS / (moved.fps * choice.speed)) if moved.fps * choice.speed < SLOW_RATE else even
+        standing = keep_feet(even) if choice.feet and motion.name not in LIBRARY else even
+        return clear_arms(standing, actor.girth) if choice.arms else standing
     except MotionError as error:
         raise InputError(str(error)) from error
 

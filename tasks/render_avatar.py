@@ -23,10 +23,11 @@ from jaxtyping import Float, UInt8
 
 from model.avatar import Attributes, Avatar
 from model.camera import Camera
+from model.gaussians import Gaussians
 from model.motion.camera_paths import PATHS, CameraPath, camera_path, read_camera_path
 from model.motion.motion import Motion, MotionError
 from model.pose import BodyPose
-from model.render.rasterize import choose_device
+from model.render.rasterize import choose_device, rasterize
 from tasks.animate import Actor
 from tasks.artifacts import frame_name, replaced_file, write_image
 from tasks.errors import InputError
@@ -38,6 +39,10 @@ MAX_SUPERSAMPLING = 4
 COLORS = {"white": "#ffffff", "black": "#000000", "grey": "#808080", "green": "#00b140", "blue": "#0047bb"}
 TRANSPARENT = "transparent"
 LEFTOVERS = ".frames-"
+SHADOW_POINTS = 3000
+SHADOW_DEPTH = 0.020  # opacity of one point of the shadow, near the floor
+SHADOW_REACH = 0.35  # m of height after which a point shades a third as much
+SHADOW_SOFTNESS = (0.018, 0.09)  # m on the floor, and m per m of height: standard deviation of one point
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,7 @@ class Look:
         camera: a path by name, or a .json file of keys.
         turns: how often a turntable or an orbit goes round while the motion plays.
         follow: whether the camera keeps the person in the middle.
+        shadow: whether a soft shadow lies on the floor under the person, so that feet are seen to stand.
         backend: see model/render/rasterize.py.
     """
 
@@ -61,6 +67,7 @@ class Look:
     camera: str = "three-quarter"
     turns: float = 1.0
     follow: bool = False
+    shadow: bool = True
     backend: str = "auto"
 
 
@@ -124,13 +131,30 @@ class Photographer:
         attributes = self.avatar.attributes(pose) if self.decoded is None else self.decoded
         black = torch.zeros(3, device=self.device)
         drawn = self.avatar.render(pose, fine, black, backend=self.look.backend, attributes=attributes)
-        layers = torch.cat([drawn.image, drawn.alpha[..., None]], dim=-1).clamp(0, 1).cpu().numpy()
+        alpha = drawn.alpha.clamp(0, 1)
+        if self.look.shadow:
+            shade = rasterize(self.shadow(attributes, pose), fine, black, backend=self.look.backend).alpha
+            alpha = alpha + (1 - alpha) * shade.clamp(0, 1)
+        layers = torch.cat([drawn.image, alpha[..., None]], dim=-1).clamp(0, 1).cpu().numpy()
         if samples > 1:
             layers = cv2.resize(layers, (camera.width, camera.height), interpolation=cv2.INTER_AREA)
         covered, alpha = layers[..., :3], layers[..., 3:]
         if self.color is not None:
             return _bytes(covered + (1 - alpha) * self.color)
         return _bytes(np.concatenate([np.divide(covered, alpha, out=np.zeros_like(covered), where=alpha > 1e-4), alpha], axis=-1))
+
+
+    def shadow(self, attributes: Attributes, pose: BodyPose) -> Gaussians:
+        """What lies on the floor below the body: its points dropped there, soft, and the fainter the higher they were."""
+        count = self.avatar.atlas_points_rest.shape[0]
+        step = max(1, count // SHADOW_POINTS)
+        lit = self.avatar.gaussians(attributes, self.avatar.joint_transforms(pose))
+        points = lit.means[::step]
+        up = self.placement.up.to(points)
+        height = (points - self.placement.shift.to(points)) @ up
+        spread = SHADOW_SOFTNESS[0] + SHADOW_SOFTNESS[1] * height.clamp_min(0)
+        opacity = SHADOW_DEPTH * torch.exp(-height.clamp_min(0) / SHADOW_REACH) * SHADOW_POINTS / max(len(points), 1)
+        return Gaussians(points - height[:, None] * up, spread, torch.zeros_like(points), opacity.clamp(0, 0.9))
 
 
 def find_camera_path(look: Look, motion: Motion) -> CameraPath:

@@ -53,8 +53,7 @@ class CameraPath:
 
     def camera(self, row: int, width: int, height: int) -> Camera:
         """The camera of one frame, in the motion's world."""
-        azimuth, elevation = np.deg2rad([self.azimuth[row], np.clip(self.elevation[row], -89, 89)])
-        away = np.array([math.sin(azimuth) * math.cos(elevation), math.sin(elevation), math.cos(azimuth) * math.cos(elevation)])
+        away = view_direction(self.azimuth[row], self.elevation[row])
         z = -away
         x = np.cross(z, [0.0, 1.0, 0.0])
         x /= np.linalg.norm(x)
@@ -81,30 +80,50 @@ def camera_path(name: str, motion: Motion, *, aspect: float, turns: float = 1.0,
         raise MotionError(f"expected a camera path {', '.join(PATHS)}, or a .json file of keys, came {name!r}")
     count = motion.num_frames
     share = np.arange(count) / count
-    target, distance = frame_motion(motion, aspect=aspect, follow=follow)
     azimuth, elevation = np.full(count, STILL_VIEWS.get(name, 0.0)), np.full(count, ELEVATION)
     if name == "turntable":
         azimuth = 360.0 * turns * share
     elif name == "orbit":
         azimuth = ORBIT_SWING * np.sin(2 * np.pi * turns * share)
         elevation = ELEVATION + ORBIT_LIFT * np.sin(2 * np.pi * turns * share + np.pi / 3)
+    target = targets_of(motion, follow=follow)
+    distance = distance_that_fits(motion, target, azimuth, elevation, aspect=aspect)
     return CameraPath(azimuth, elevation, np.full(count, distance), target, np.full(count, FIELD))
 
 
-def frame_motion(motion: Motion, *, aspect: float, follow: bool) -> tuple[Float[np.ndarray, "F 3"], float]:
-    """What to look at in each frame, and the distance from which the whole motion fits the picture from every side."""
+def targets_of(motion: Motion, *, follow: bool) -> Float[np.ndarray, "F 3"]:
+    """What to look at in each frame: the middle of the whole motion, or over the ground that the person is on."""
     joints = motion.joints.double().numpy()
-    low, high = joints.min(axis=(0, 1)) - ROOM, joints.max(axis=(0, 1)) + ROOM
-    target = np.tile((low + high) / 2, (len(joints), 1))
+    target = np.tile((joints.min(axis=(0, 1)) + joints.max(axis=(0, 1))) / 2, (len(joints), 1))
     if follow:
         mode = "wrap" if motion.loops else "nearest"
         root = gaussian_filter1d(joints[:, 0], FOLLOWING * motion.fps, axis=0, mode=mode)
         target[:, [0, 2]] = root[:, [0, 2]]
-    away = joints - target[:, None]
-    level = float(np.linalg.norm(away[..., [0, 2]], axis=-1).max()) + ROOM
-    upright = float(np.abs(away[..., 1]).max()) + ROOM
-    half = math.tan(math.radians(FIELD) / 2)
-    return target, MARGIN * max(upright / half, level / (half * aspect)) + level
+    return target
+
+
+def distance_that_fits(
+    motion: Motion, target: Float[np.ndarray, "F 3"], azimuth: Float[np.ndarray, "F"], elevation: Float[np.ndarray, "F"], *, aspect: float
+) -> float:
+    """The one distance from which every frame's joints, with room around them, lie in the picture.
+
+    A point at (x, y) beside the line of sight and z before the target is in the picture when |x| <= (d - z) t aspect and
+    |y| <= (d - z) t, with t the tangent of half the field of view.
+    """
+    away = view_direction(azimuth, elevation)
+    right = np.cross(-away, [0.0, 1.0, 0.0])
+    right /= np.linalg.norm(right, axis=1, keepdims=True)
+    up = np.cross(right, -away)
+    offsets = motion.joints.double().numpy() - target[:, None]
+    x, y, z = (np.einsum("fja,fa->fj", offsets, axis) for axis in (right, up, away))
+    half = math.tan(math.radians(FIELD) / 2) / MARGIN
+    return float((z + np.maximum((np.abs(y) + ROOM) / half, (np.abs(x) + ROOM) / (half * aspect))).max())
+
+
+def view_direction(azimuth: Float[np.ndarray, "*B"], elevation: Float[np.ndarray, "*B"]) -> Float[np.ndarray, "*B 3"]:
+    """Unit vectors from the target to the camera."""
+    turn, rise = np.deg2rad(azimuth), np.deg2rad(np.clip(elevation, -89, 89))
+    return np.stack([np.sin(turn) * np.cos(rise), np.sin(rise), np.cos(turn) * np.cos(rise)], axis=-1)
 
 
 def read_camera_path(path: Path, motion: Motion, *, aspect: float, follow: bool = False) -> CameraPath:

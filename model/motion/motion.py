@@ -12,8 +12,11 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float
+from scipy.ndimage import gaussian_filter1d
+from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from model.fitting.rotations import rotation_from_vector, vector_from_rotation
@@ -154,6 +157,25 @@ def slerp(a: Float[Tensor, "*B 3"], b: Float[Tensor, "*B 3"], share: Float[Tenso
     step = vector_from_rotation(first.mT @ second) * share.double()
     mixed = vector_from_rotation(first @ rotation_from_vector(step)).to(a)
     return torch.where((a == b).all(dim=-1, keepdim=True), a, mixed)
+
+
+def smoothed(motion: Motion, seconds: float) -> Motion:
+    """The motion with rotations and places averaged over a Gaussian window of that standard deviation.
+
+    Takes the corners away that slerp leaves at the frames of a slow recording. Rotations are averaged as quaternions, each on the
+    side of the one before it.
+    """
+    mode = "wrap" if motion.loops else "nearest"
+    turns = torch.cat([motion.global_orient[:, None], motion.body_pose], dim=1)
+    quaternions = Rotation.from_rotvec(turns.double().numpy().reshape(-1, 3)).as_quat().reshape(*turns.shape[:2], 4)
+    steps = np.sign((quaternions[1:] * quaternions[:-1]).sum(-1))
+    signs = np.concatenate([np.ones((1, turns.shape[1])), np.cumprod(np.where(steps == 0, 1, steps), axis=0)])
+    width = seconds * motion.fps
+    mean = gaussian_filter1d(quaternions * signs[..., None], width, axis=0, mode=mode)
+    vectors = Rotation.from_quat(mean.reshape(-1, 4)).as_rotvec().reshape(turns.shape)
+    transl = gaussian_filter1d(motion.transl.double().numpy(), width, axis=0, mode=mode)
+    body = torch.from_numpy(vectors).to(turns)
+    return motion.with_pose(BodyPose(body[:, 0], body[:, 1:], torch.from_numpy(transl).to(motion.transl)))
 
 
 def carried(pose: BodyPose, skeleton: Skeleton, turn: Float[Tensor, "3 3"], shift: Float[Tensor, "3"]) -> BodyPose:

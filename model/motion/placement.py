@@ -11,12 +11,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from model.avatar import Avatar
 from model.body.track import BodyTrack
 from model.fitting.rotations import rotation_from_vector, unit
+from model.motion.clearance import Girth, girth_of_surface
 from model.motion.motion import Motion, MotionError, carried
 from model.motion.skeleton import NUM_BODY_JOINTS, Skeleton, skeleton_with_surface
 from model.pose import BodyPose, track_pose
@@ -79,6 +80,12 @@ def placement_of_track(track: BodyTrack, skeleton: Skeleton) -> Placement:
 
 
 @torch.no_grad()
+def girth_of_avatar(avatar: Avatar) -> Girth:
+    """How thick the avatar is, clothes included."""
+    return girth_of_surface(skeleton_of_avatar(avatar), avatar.bake().means_rest, _heaviest_joints(avatar))
+
+
+@torch.no_grad()
 def skeleton_of_avatar(avatar: Avatar) -> Skeleton:
     """The avatar's bones; its soles are those of the shoes it wears.
 
@@ -88,5 +95,9 @@ def skeleton_of_avatar(avatar: Avatar) -> Skeleton:
     if len(avatar.atlas_parents) < NUM_BODY_JOINTS:
         raise MotionError(f"expected an avatar with SMPL's {NUM_BODY_JOINTS} body joints, came one with {len(avatar.atlas_parents)}")
     surface = avatar.bake().means_rest
-    heaviest = avatar.atlas_skin_joints.gather(1, avatar.atlas_skin_weights.argmax(dim=1, keepdim=True))[:, 0]
-    return skeleton_with_surface(avatar.atlas_joints_rest, avatar.atlas_parents, surface, heaviest)
+    return skeleton_with_surface(avatar.atlas_joints_rest, avatar.atlas_parents, surface, _heaviest_joints(avatar))
+
+
+def _heaviest_joints(avatar: Avatar) -> Int[Tensor, "N"]:
+    """The joint that moves each point most."""
+    return avatar.atlas_skin_joints.gather(1, avatar.atlas_skin_weights.argmax(dim=1, keepdim=True))[:, 0]

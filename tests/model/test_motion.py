@@ -12,7 +12,7 @@ from model.body.body_model import load_body_model
 from model.fitting.rotations import rotation_from_vector
 from model.motion.leg_ik import reach_with_legs
 from model.motion.library import LIBRARY, REFERENCE_LEG, STEP_SECONDS, WALK_STEP, library_motion
-from model.motion.motion import Motion, MotionError, at_rate, carried, check_motion, part_of, slerp
+from model.motion.motion import Motion, MotionError, at_rate, carried, check_motion, part_of, slerp, smoothed
 from model.motion.skeleton import ANKLE, HIP, KNEE, SHOULDER, SMPL_JOINT_NAMES, SMPL_PARENTS, WRIST, Skeleton, skeleton_with_surface, skeleton_without_surface
 from model.pose import BodyPose
 
@@ -177,6 +177,29 @@ def test_a_part_is_the_frames_between() -> None:
     assert part_of(motion) is motion
     with pytest.raises(MotionError, match="nothing lies between"):
         part_of(motion, 3.0)
+
+
+def test_smoothing_takes_the_corners_of_a_slow_recording_away(skeleton: Skeleton) -> None:
+    truth = library_motion("wave", skeleton, 30.0)
+    slow = dataclasses.replace(truth.with_pose(truth.pose[slice(0, None, 5)]), fps=6.0)
+    cornered = at_rate(slow, 30.0)
+    round_ = smoothed(cornered, 0.4 / 6)
+
+    def jerk(motion: Motion) -> float:
+        x = motion.joints
+        return float((torch.roll(x, -1, 0) - 2 * x + torch.roll(x, 1, 0)).norm(dim=-1).max())
+
+    assert jerk(round_) < 0.5 * jerk(cornered)
+    assert (round_.joints - cornered.joints).norm(dim=-1).max() < 0.05
+
+
+def test_smoothing_leaves_rest_and_turning_at_one_speed_alone(skeleton: Skeleton) -> None:
+    still = _line(8, fps=10.0)
+    assert torch.allclose(smoothed(still, 0.1).joints[3:5], still.joints[3:5], atol=0.05)
+    frames = torch.arange(40)
+    turning = torch.stack([torch.zeros(40), 2 * math.pi * frames / 40, torch.zeros(40)], dim=1)  # past half a turn, and closed
+    motion = Motion("spin", turning, torch.zeros(40, 23, 3), torch.zeros(40, 3), 10.0, True, skeleton)
+    assert (smoothed(motion, 0.1).joints - motion.joints)[5:-5].norm(dim=-1).max() < 0.01
 
 
 def test_another_world_moves_all_joints_rigidly(skeleton: Skeleton) -> None:

@@ -14,12 +14,13 @@ import torch
 from model.body.body_model import load_body_model
 from model.body.track import BodyTrack
 from model.motion.camera_paths import PATHS, camera_path, read_camera_path
+from model.motion.clearance import Girth, clear_arms, depth_inside, girth_of_surface
 from model.motion.ground import feet_that_bear, keep_feet, level_floor, speed_of, stand_on_floor
 from model.motion.library import LIBRARY, library_motion
 from model.motion.motion import Motion, MotionError, carried
 from model.motion.placement import camera_axes, placement_of_track
 from model.motion.retarget import retarget
-from model.motion.skeleton import ANKLE, HIP, KNEE, Skeleton, skeleton_with_surface, skeleton_without_surface
+from model.motion.skeleton import ANKLE, ELBOW, HIP, KNEE, SHOULDER, Skeleton, skeleton_with_surface, skeleton_without_surface
 from model.motion.smpl_arrays import scaled, usual_skeleton
 from model.pose import BodyPose
 
@@ -160,6 +161,57 @@ def test_a_jump_stays_a_jump_on_a_level_floor_and_not_where_one_foot_always_stan
     assert heights(level_floor(jump)).max() == pytest.approx(0.3, abs=0.01)
     assert heights(keep_feet(jump)).max() == pytest.approx(0.3, abs=0.03)
     assert heights(stand_on_floor(jump, follow=0.02)).abs().max() < 0.05
+
+
+# ------------------------------------------------------------------------------------------------------------- arms
+
+
+@pytest.fixture(scope="module")
+def girth(plain: Skeleton) -> Girth:
+    """The open body's, made fuller around the belly."""
+    body = load_body_model("open")
+    vertices, _ = body.rest(torch.zeros(body.num_betas))
+    belly = (vertices[:, 1] > -0.25) & (vertices[:, 1] < 0.15) & (vertices[:, 0].abs() < 0.25)
+    fuller = torch.where(belly[:, None], vertices * torch.tensor([1.25, 1.0, 1.4]), vertices)
+    return girth_of_surface(plain, fuller, body.lbs_weights.argmax(dim=1))
+
+
+def crossing(plain: Skeleton) -> Motion:
+    """Both arms swing into belly and thighs and out again."""
+    motion = library_motion("wave", plain, 30.0)
+    pose = motion.body_pose.clone()
+    swing = torch.sin(2 * math.pi * torch.arange(motion.num_frames) / motion.num_frames).clamp_min(0)
+    for side, sign in ((0, 1.0), (1, -1.0)):
+        pose[:, SHOULDER[side] - 1] = (1.25 + 0.5 * swing[:, None]) * torch.tensor([0.0, 0.0, -sign])
+        pose[:, ELBOW[side] - 1] = 0.0
+    return motion.with_pose(BodyPose(motion.global_orient, pose, motion.transl))
+
+
+def deepest(motion: Motion, girth: Girth) -> float:
+    return max(float(depth_inside(motion.skeleton, motion.pose, girth, side)[1].norm(dim=-1).max()) for side in (0, 1))
+
+
+def test_arms_inside_a_fuller_body_are_brought_out(plain: Skeleton, girth: Girth) -> None:
+    rough = crossing(plain)
+    mended = clear_arms(rough, girth)
+    assert deepest(rough, girth) > 0.05
+    assert deepest(mended, girth) < 0.3 * deepest(rough, girth)
+    others = [j for j in range(23) if j + 1 not in SHOULDER]
+    assert torch.equal(mended.body_pose[:, others], rough.body_pose[:, others])
+
+
+def test_arms_are_brought_out_without_a_jump(plain: Skeleton, girth: Girth) -> None:
+    rough = crossing(plain)
+    mended = clear_arms(rough, girth)
+    step = lambda m: float((torch.roll(m.joints, -1, 0) - m.joints).norm(dim=-1).max())  # noqa: E731
+    assert step(mended) < 2 * step(rough)
+
+
+def test_arms_that_are_clear_are_left_alone(motion: Motion, plain: Skeleton) -> None:
+    body = load_body_model("open")
+    vertices, _ = body.rest(torch.zeros(body.num_betas))
+    own = girth_of_surface(plain, vertices, body.lbs_weights.argmax(dim=1))
+    assert torch.equal(clear_arms(motion, own).body_pose, motion.body_pose)
 
 
 # -------------------------------------------------------------------------------------------------------- placement

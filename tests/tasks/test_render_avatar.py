@@ -18,7 +18,7 @@ from model.body.body_model import load_body_model
 from model.body.track import BodyTrack
 from model.motion.library import library_motion
 from model.motion.motion import Motion, carried
-from model.motion.placement import camera_axes, skeleton_of_avatar
+from model.motion.placement import camera_axes, girth_of_avatar, skeleton_of_avatar
 from model.motion.read import save_motion
 from model.networks import NetworkOptions
 from model.uv.atlas import bake_atlas, body_surface
@@ -49,7 +49,7 @@ def small_avatar() -> Avatar:
 
 @pytest.fixture(scope="module")
 def actor(small_avatar: Avatar) -> Actor:
-    return Actor("me", small_avatar, skeleton_of_avatar(small_avatar), camera_axes(), None)
+    return Actor("me", small_avatar, skeleton_of_avatar(small_avatar), girth_of_avatar(small_avatar), camera_axes(), None)
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +125,19 @@ def test_supersampling_softens_edges_and_keeps_the_mean(actor: Actor, wave: Moti
     assert abs(rough.mean() - fine.mean()) < 6 and (rough != fine).any()
 
 
+def test_the_shadow_lies_on_the_floor_darkest_where_the_body_is_lowest(actor: Actor, wave: Motion) -> None:
+    photographer = Photographer(actor, LOOK, np.ones(3, np.float32))
+    pose = actor.placement.carry(wave, slice(0, 1))[0]
+    shadow = photographer.shadow(actor.avatar.attributes(), pose)
+    body = actor.avatar.gaussians(actor.avatar.attributes(), actor.avatar.joint_transforms(pose))
+    up = actor.placement.up
+    assert ((shadow.means - actor.placement.shift) @ up).abs().max() < 1e-5
+    height = (body.means - actor.placement.shift) @ up
+    low, high = height < height.quantile(0.05), height > height.quantile(0.95)
+    assert shadow.opacities[low].mean() > 20 * shadow.opacities[high].mean()
+    assert shadow.scales[low].mean() < shadow.scales[high].mean() and not shadow.colors.any()
+
+
 # -------------------------------------------------------------------------------------------------------- resuming
 
 
@@ -148,8 +161,8 @@ def interrupted(actor: Actor, wave: Motion, tmp_path: Path) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         stop_after(4, patch)
         with pytest.raises(KeyboardInterrupt):
-            render_avatar(actor, wave, LOOK, tmp_path / "wave.mp4")
-    yield tmp_path / "wave.mp4"
+            render_avatar(actor, wave, LOOK, tmp_path / "wave")
+    yield tmp_path / "wave"
 
 
 def test_an_interrupted_film_goes_on_from_its_frames(actor: Actor, wave: Motion, interrupted: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -158,8 +171,9 @@ def test_an_interrupted_film_goes_on_from_its_frames(actor: Actor, wave: Motion,
     render_avatar(actor, wave, LOOK, interrupted)
     assert len(taken) == wave.num_frames - 4 and leftovers(interrupted.parent) == []
     monkeypatch.undo()
-    render_avatar(actor, wave, LOOK, tmp_path / "whole.mp4")
-    assert interrupted.read_bytes() == (tmp_path / "whole.mp4").read_bytes()
+    render_avatar(actor, wave, LOOK, tmp_path / "whole")
+    for row in range(wave.num_frames):
+        assert (interrupted / f"{row:06d}.png").read_bytes() == (tmp_path / "whole" / f"{row:06d}.png").read_bytes()
 
 
 @pytest.mark.parametrize("change", [{"camera": "left"}, {"background": "black"}, {"supersampling": 2}])
@@ -187,7 +201,7 @@ def test_a_frame_is_whole_or_not_there(interrupted: Path) -> None:
 def test_stage_2_draws_the_pose_networks_surface_in_each_pose(small_avatar: Avatar, wave: Motion) -> None:
     torch.manual_seed(1)
     grown = with_pose_encoder(small_avatar, PoseEncoderOptions(base_width=4, depth=2, reach=None)).requires_grad_(False).eval()
-    acting = Actor("me", grown, skeleton_of_avatar(grown), camera_axes(), None)
+    acting = Actor("me", grown, skeleton_of_avatar(grown), girth_of_avatar(grown), camera_axes(), None)
     seen = []
     decode = grown.attributes
     grown.attributes = lambda pose=None: (seen.append(pose), decode(pose))[1]  # noqa: E731
@@ -200,7 +214,7 @@ def test_stage_2_draws_the_pose_networks_surface_in_each_pose(small_avatar: Avat
 
 def test_the_picture_is_that_of_the_avatar_itself(actor: Actor, wave: Motion) -> None:
     pose, camera = actor.placement.carry(wave, slice(2, 3))[0], module.find_camera_path(LOOK, wave).camera(2, 48, 64)
-    ours = Photographer(actor, LOOK, np.ones(3, np.float32)).take(pose, camera)
+    ours = Photographer(actor, replace(LOOK, shadow=False), np.ones(3, np.float32)).take(pose, camera)
     there = replace(camera, w2c=actor.placement.carry_camera(camera.w2c))
     drawn = actor.avatar.render(pose, there, torch.ones(3), backend="cpu").image.numpy()
     assert np.abs(ours / 255 - drawn).max() < 1.5 / 255
