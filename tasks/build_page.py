@@ -7,6 +7,8 @@ the page says how far it is off.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
 from model.avatar import Avatar
@@ -15,10 +17,8 @@ from model.body.body_files import BodyFileError
 from model.body.body_model import load_body_model
 from model.body.safe_pickle import UnsafePickleError
 from model.body.track import BodyTrack
-from model.motion.motion import MotionError
-from model.motion.placement import placement_of_track, skeleton_of_avatar
 from model.pose import track_pose
-from tasks.animate import Actor
+from tasks.animate import actor_from_file
 from tasks.artifacts import (
     SubjectPaths, read_clip, read_frame, read_json, read_segmentation, read_track, replaced_file, require, split_frames,
     subject_paths, timed,
@@ -53,8 +53,8 @@ def read_content(paths: SubjectPaths, settings: Settings) -> PageContent:
     clip, segmentation = read_clip(paths), read_segmentation(paths)
     metrics = read_json(paths.results / "metrics.json", made_by="evaluate")
     track = read_track(paths.stage1 / "track.npz", made_by="train_stage1")
-    avatars = read_avatars(paths)
-    actor = read_actor(settings.subject.name, avatars["stage1"], track)
+    files = {stage: require(getattr(paths, stage) / "avatar.safetensors", made_by=f"train_{stage}") for stage in ("stage1", "stage2")}
+    actor = actor_from_file(files["stage1"], track, name=settings.subject.name)
     baked = actor.avatar.bake()
     times = dict(zip(clip.frame_ids, clip.times, strict=True))
     frame_ids = track.frame_ids.tolist()
@@ -63,7 +63,7 @@ def read_content(paths: SubjectPaths, settings: Settings) -> PageContent:
     motions = [clip_motion(track, clip_times), *page_motions(settings.build_page.motions, actor)]
     return PageContent(
         subject=settings.subject.name,
-        notes=notes_of(metrics, pose_dependence(avatars, track, backend=settings.render.backend)),
+        notes=notes_of(metrics, pose_dependence({"stage1": actor.avatar, "stage2": read_avatar(files["stage2"])}, track, backend=settings.render.backend)),
         baked=baked,
         cull_margin=actor.avatar.options.cull_margin,
         joint_names=read_joint_names(settings),
@@ -85,24 +85,12 @@ def read_content(paths: SubjectPaths, settings: Settings) -> PageContent:
     )
 
 
-def read_avatars(paths: SubjectPaths) -> dict[str, Avatar]:
-    """Both stages' avatars."""
+def read_avatar(path: Path) -> Avatar:
+    """One stage's avatar."""
     try:
-        return {
-            stage: load_avatar(require(getattr(paths, stage) / "avatar.safetensors", made_by=f"train_{stage}"))
-            for stage in ("stage1", "stage2")
-        }
+        return load_avatar(path)
     except AvatarFileError as error:
         raise InputError(str(error)) from error
-
-
-def read_actor(subject: str, avatar: Avatar, track: BodyTrack) -> Actor:
-    """The avatar with its bones, on the floor of the clip."""
-    try:
-        skeleton = skeleton_of_avatar(avatar)
-    except MotionError as error:
-        raise InputError(str(error)) from error
-    return Actor(subject, avatar, skeleton, placement_of_track(track, skeleton), track)
 
 
 def read_joint_names(settings: Settings) -> tuple[str, ...]:

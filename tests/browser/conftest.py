@@ -74,6 +74,6 @@ def fresh_page(_open: chromium.Browser, run: small_run.Run) -> chromium.Browser:
 def opened(browser: chromium.Browser, run: small_run.Run, query: str) -> chromium.Browser:
     """Open the page and wait until it has started."""
     browser.open(run.page, size=(640, 420), query=query)
-    browser.wait_for("location.protocol == 'file:' && document.body?.dataset.state")
+    browser.wait_for(f"location.search == '{query}' && document.body?.dataset.state")
     assert browser.run("document.body.dataset.state") == "ready", browser.run("document.getElementById('message').textContent")
     return browser

@@ -149,6 +149,23 @@ def test_the_person_stands_on_the_floor_and_faces_whoever_opens_the_page(page: c
     assert ankle[0] > 0.03, "the left foot to the viewer's right"
 
 
+@pytest.mark.slow
+def test_the_address_chooses_motion_time_and_view_and_nonsense_does_no_harm(browser: chromium.Browser, run: small_run.Run) -> None:
+    try:
+        for query, state in (
+            ("?motion=wave&time=1.5&view=back&play=0", ["wave", 1.5, "back", False]),
+            ("?motion=nothing&time=soon&view=%3Cb%3E&play=0", ["clip", 0, "front", False]),
+        ):
+            browser.open(run.page, size=(500, 300), query=query)
+            browser.wait_for(f"location.search == {json.dumps(query)} && document.body?.dataset.state == 'ready'")
+            pressed = "document.querySelector('#views [aria-pressed=true]').dataset.view"
+            assert browser.run(f"[avatarPage.motion.name, avatarPage.time, {pressed}, avatarPage.playing]") == state
+            assert browser.errors == []
+    finally:
+        browser.open(run.page, size=(640, 420), query="?play=0")
+        browser.wait_for("location.search == '?play=0' && document.body?.dataset.state == 'ready'")
+
+
 def test_a_picture_can_be_clear_and_of_any_colour(page: chromium.Browser) -> None:
     clear = still(page, width=80, height=80, background=None)
     assert clear.shape[2] == 4 and clear[0, 0, 3] == 0 and clear[..., 3].max() > 0.99

@@ -12,14 +12,16 @@ import numpy as np
 import pytest
 import torch
 
-from model.avatar import Avatar
+from model.avatar import Avatar, AvatarOptions
+from model.avatar_file import save_avatar
 from model.body.body_model import load_body_model
 from model.body.skinning import skin_points
 from model.body.track import BodyTrack
-from model.motion.placement import Placement, camera_axes
-from model.motion.skeleton import skeleton_without_surface
+from model.motion.placement import camera_axes
+from model.networks import NetworkOptions
 from model.pose import posed_joints, rest_to_posed, track_pose
-from tasks.animate import Actor
+from model.uv.atlas import bake_atlas, body_surface
+from tasks.animate import Actor, actor_from_file
 from tasks.build_page import notes_of
 from tasks.errors import InputError
 from tasks.page_content import TEMPLATE, PageContent, PageVideo, build_page, encode_frames, plain_content
@@ -34,12 +36,19 @@ LIMIT = 15e6  # bytes of a page of the quick preset
 
 
 @pytest.fixture(scope="module")
-def actor() -> Actor:
-    """A body without an avatar, in front of a camera (y down)."""
+def actor(tmp_path_factory: pytest.TempPathFactory) -> Actor:
+    """A coarse, untrained avatar of the project's own body."""
     body = load_body_model("open")
-    skeleton = skeleton_without_surface(body.rest(torch.zeros(body.num_betas))[1], body.parents)
-    placement = Placement(torch.diag(torch.tensor([1.0, -1.0, -1.0])), torch.tensor([0.1, 0.9, 4.0]))
-    return Actor("nobody", None, skeleton, placement, None)
+    betas = torch.zeros(body.num_betas)
+    atlas = bake_atlas(body_surface(body, betas), resolution=48, map_resolution=32, density=None)
+    network = NetworkOptions(
+        features=4, feature_std=1.0, smoother_kernel=0, width=8, layers=2, skip_layer=0, branch_layers=0, activation="relu",
+        head_std=0.05, offset_scale=0.02, color_gain=4.0, texel_residual=True, scale_start=0.6, scale_floor=0.5, scale_ceiling=1.5,
+    )  # fmt: skip
+    options = AvatarOptions(network, light_degree=0, pose_encoder=None, cull_margin=None)
+    path = tmp_path_factory.mktemp("actor") / "avatar.safetensors"
+    save_avatar(path, Avatar(atlas, options, body="open", betas=betas))
+    return actor_from_file(path, None, name="nobody")
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import { Motion } from "./motion.js";
 import { Room } from "./room.js";
 import { turnedFurther } from "./skeleton.js";
 
+const VIEWS = ["front", "left", "back", "right", "video", "over"];
 const RATE_WINDOW = 1000; // ms over which frames are counted
 
 class Page {
@@ -35,9 +36,9 @@ class Page {
   async start() {
     const wish = new URLSearchParams(location.search);
     this.choose(wish.get("motion") ?? this.motion.name);
-    if (wish.has("time")) this.seek(Number(wish.get("time")));
+    this.seek(Number(wish.get("time")) || 0);
     this.paint(this.background, true);
-    this.look(wish.get("view") ?? "front");
+    this.look(VIEWS.includes(wish.get("view")) ? wish.get("view") : "front");
     this.play(wish.get("play") !== "0");
     await this.avatar.mesh.initialized;
     let last = performance.now();
@@ -76,6 +77,7 @@ class Page {
   }
 
   look(view) {
+    if (view === "over" && !this.motion.filmed) view = "video";
     this.room.look(view, this.middle);
     this.controls.showView(view);
   }
