@@ -1,5 +1,6 @@
 # make avatar                      the generated demo subject, end to end
 # make avatar VIDEO=path/to.mp4    your own clip (VIDEO=demo goes back to the demo)
+# make view                        the avatar in a browser, live: finished, or while it is being trained
 # make test                        the fast tests;  make test-slow  the slow ones
 # Each makes the virtual environment by itself when it is missing.
 
@@ -13,7 +14,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: avatar test test-slow venv clean
+.PHONY: avatar view test test-slow venv clean
 
 avatar: $(READY)
 ifdef VIDEO
@@ -21,6 +22,9 @@ ifdef VIDEO
 endif
 	$(BIN)/dvc repro build_page
 	@$(BIN)/python -m tasks.choose_subject --where
+
+view: $(READY)
+	$(BIN)/python -m tasks.view_avatar --wait
 
 test: $(READY)
 	$(BIN)/python -m pytest -m "not slow"

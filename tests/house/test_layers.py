@@ -28,6 +28,7 @@ DOORS = {  # library -> the only places that may import it
     "diff_gaussian_rasterization": {"model/render/cuda.py"},
     "gsplat": {"model/render/cuda.py"},
     "mediapipe": set(),
+    "viser": {"tasks/view_avatar.py"},
 }
 
 
