@@ -11,6 +11,7 @@ from commands.export import export
 from commands.plan import plan
 from commands.render import render
 from commands.run import run
+from commands.view import view
 
 EPILOG = """First steps: avatar doctor, then avatar run (the demo) or avatar run clip.mp4, then avatar animate --motion walk.
 Tab completion: avatar --install-completion."""
@@ -25,6 +26,7 @@ app = typer.Typer(
 )
 
 app.command("run")(run)
+app.command("view")(view)
 app.command("animate")(animate)
 app.command("motions")(motions)
 app.command("render")(render)

@@ -45,4 +45,4 @@ def run(
     for what, path in made.items():
         if path.exists() and to == LAST_STAGE:
             typer.echo(f"{what + ':':9}{path}")
-    typer.echo("next:    avatar animate --motion walk, avatar render --camera turntable, avatar export")
+    typer.echo("next:    avatar view, avatar animate --motion walk, avatar render --camera turntable, avatar export")

@@ -95,16 +95,15 @@ def speed_of(points: Float[np.ndarray, "F 2 3"], motion: Motion) -> Float[np.nda
 
 def _hold(place: Float[np.ndarray, "F 2"], bears: Bool[np.ndarray, "F"], motion: Motion) -> Float[np.ndarray, "F 2"]:
     """The level shift that holds a foot where it stands, fading around each stand."""
-    shift, weight = np.zeros_like(place), np.zeros(len(place))
+    shift = np.zeros_like(place)
     for rows in _stands(place, bears, motion.loops):
         anchor = np.median(place[rows], axis=0)
-        ahead, behind = _fades(motion.fps)
+        ahead, left = _fades(motion.fps)
         for edge, fade in ((rows[0], -ahead), (rows[-1], ahead)):
             near = _inside(edge + fade, len(place), motion.loops)
-            rows_near, shares = near[near >= 0], behind[near >= 0]
+            rows_near, shares = near[near >= 0], left[near >= 0]
             shift[rows_near] += shares[:, None] * (anchor - place[edge])
         shift[rows] = anchor - place[rows]
-        weight[rows] = 1
     return shift
 
 

@@ -90,11 +90,11 @@ def _gait(name: str, skeleton: Skeleton, fps: float, *, steps: int, radius: floa
         back = -sign * swing  # -1 when the arm is farthest back: with the leg of its own side in front
         late = -sign * np.cos(cycle - 0.45)
         curves |= {
-            f"{side}_flex": 5 + 21 * back,
-            f"{side}_elbow": 22 + 13 * late,
+            f"{side}_flex": 3 + 19 * back,
+            f"{side}_elbow": 19 + 10 * late,
             f"{side}_lower": 74 - 1.5 * back,
             f"{side}_twist": 12 + 3 * late,
-            f"{side}_turn": -34 + 4 * late,
+            f"{side}_turn": -44 + 4 * late,
             f"{side}_wrist": 4 + 3 * late,
         }
     return perform(name, skeleton, Performance(period, curves, tuple(feet)), fps)

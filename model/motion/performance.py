@@ -8,7 +8,7 @@ Axes: F frames, J joints in SMPL's order. World of a motion: y up, floor at y = 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -31,6 +31,7 @@ PELVIS_CURVES = ("x", "z", "drop", "yaw", "pitch", "roll")  # x, z, drop in metr
 SPINE_CURVES = ("bend", "side", "twist", "nod", "look", "tilt")
 ARM_CURVES = {"lower": 72.0, "flex": 0.0, "twist": 0.0, "elbow": 14.0, "turn": -30.0, "wrist": 0.0, "shrug": 0.0}
 LEG_CURVES = {"spread": 6.0}  # degrees that the knee points outwards of between pelvis and foot
+KNOWN_CURVES = {*PELVIS_CURVES, *SPINE_CURVES, *(f"{side}_{name}" for side in ("left", "right") for name in (*ARM_CURVES, *LEG_CURVES))}
 
 
 @dataclass(frozen=True)
@@ -46,12 +47,9 @@ class Performance:
     period: float
     curves: dict[str, Float[np.ndarray, "F"]]
     feet: tuple[FootPath, FootPath]
-    known: frozenset[str] = field(default_factory=lambda: frozenset(
-        [*PELVIS_CURVES, *SPINE_CURVES, *(f"{side}_{name}" for side in ("left", "right") for name in (*ARM_CURVES, *LEG_CURVES))]
-    ))  # fmt: skip
 
     def __post_init__(self) -> None:
-        assert set(self.curves) <= self.known, f"no such curves: {sorted(set(self.curves) - self.known)}"
+        assert set(self.curves) <= KNOWN_CURVES, f"no such curves: {sorted(set(self.curves) - KNOWN_CURVES)}"
 
     @property
     def num_frames(self) -> int:

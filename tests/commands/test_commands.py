@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -13,11 +14,14 @@ from commands import compare, doctor, filming, plan, project, run
 from commands.main import app
 from model.motion.camera_paths import PATHS
 from model.motion.library import LIBRARY
+from tasks import animate_video
 from tasks.animate import OWN_MOTION
+from tasks.errors import InputError
 from tasks.export_avatar import FORMATS
+from tasks.settings import load_settings
 
 PROJECT = Path(__file__).parents[2]
-COMMANDS = ("run", "animate", "motions", "render", "export", "compare", "plan", "doctor")
+COMMANDS = ("run", "view", "animate", "motions", "render", "export", "compare", "plan", "doctor")
 
 
 def call(*words: str) -> Result:
@@ -153,10 +157,56 @@ def test_sizes_are_one_number_or_two(text: str, size: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("text", ["", "big", "1x2x3", "-4", "1.5x2"])
 def test_what_is_no_size_is_refused(text: str) -> None:
-    from tasks.errors import InputError
-
     with pytest.raises(InputError, match="720 or 1920x1080"):
         filming.parse_size(text)
+
+
+def test_a_video_is_fitted_as_a_subject_of_its_own_and_the_project_stays_as_it_is(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in animate_video.CODE:
+        (here / name).mkdir()
+    (here / "Friend.mp4").write_bytes(b"x")
+    before = {path.name: path.read_bytes() for path in here.iterdir() if path.is_file()}
+    asked: list[tuple[list[str], Path]] = []
+
+    def instead(command: list[str], *, cwd: Path, **_: object) -> subprocess.CompletedProcess:
+        asked.append((command[1:], cwd))
+        if "repro" in command:
+            track = cwd / "work" / "friend" / "fit" / "track.npz"
+            track.parent.mkdir(parents=True)
+            track.write_bytes(b"")
+        return subprocess.CompletedProcess(command, 0, stdout="/somewhere/cache\n", stderr="")
+
+    monkeypatch.setattr(animate_video.subprocess, "run", instead)
+    track = animate_video.fit_video(str(here / "Friend.mp4"), here)
+    folder = here / "work" / ".drivers" / "friend"
+    assert track == folder / "work" / "friend" / "fit" / "track.npz"
+    assert asked[-1] == (["-m", "dvc", "repro", "fit_smpl"], folder)
+    settings = load_settings(folder / "params.yaml")
+    assert (settings.subject.name, settings.subject.video) == ("friend", str(here / "Friend.mp4"))
+    assert settings.fit_smpl == load_settings(here / "params.yaml").fit_smpl
+    assert (folder / "dvc.yaml").read_bytes() == before["dvc.yaml"] and "/somewhere/cache" in (folder / ".dvc" / "config").read_text()
+    assert (folder / "model").resolve() == here / "model"
+    assert {path.name: path.read_bytes() for path in here.iterdir() if path.is_file()} == before
+
+
+def test_a_video_that_the_stages_refuse_is_told(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (here / "a.mp4").write_bytes(b"x")
+    monkeypatch.setattr(animate_video.subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 255, stdout="", stderr=""))
+    with pytest.raises(InputError, match="ended with status 255"):
+        animate_video.fit_video(str(here / "a.mp4"), here)
+    with pytest.raises(InputError, match="found nothing"):
+        animate_video.fit_video(str(here / "none.mp4"), here)
+
+
+# -------------------------------------------------------------------------------------------------------------- view
+
+
+def test_view_hands_over_subject_and_port(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    view_avatar = pytest.importorskip("tasks.view_avatar")
+    calls: list[list[str]] = []
+    monkeypatch.setattr(view_avatar, "main", calls.append)
+    assert call("view", "--port", "9000", "--wait").exit_code == 0
+    assert calls == [["--subject", "demo", "--port", "9000", "--wait"]]
 
 
 # ------------------------------------------------------------------------------------------------------------ export
