@@ -21,7 +21,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from ruamel.yaml import YAML
+from scipy.spatial.transform import Rotation
+from torch import Tensor
 
 from model.avatar import Avatar, AvatarOptions
 from model.body.body_model import BodyModel, load_body_model
@@ -85,7 +88,7 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=None, help="training steps; default: the preset's")
     parser.add_argument("--refit-steps", type=int, default=None, help="of each held-out frame's pose, most of the scoring's time")
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
-    parser.add_argument("--exact", action="store_true", help="start from the truth's rotations and places, and keep them")
+    parser.add_argument("--exact", action="store_true", help="the truth's bones, motion and camera, kept")
     parser.add_argument("--out", type=Path, default=None)
     return parser.parse_args()
 
@@ -146,13 +149,37 @@ def measure(settings: Settings, *, exact: bool) -> dict[str, object]:
 
 
 def exact_track(track: BodyTrack, clip: ClipInfo, truth: Truth | None, body: BodyModel) -> BodyTrack:
-    """The true motion on the fitted body, seen by the clip's true camera."""
+    """The true motion on a body with the true bones, seen by the clip's true camera."""
     if truth is None:
         raise SystemExit("--exact needs a subject whose truth is known")
-    world = dataclasses.replace(track, w2c=torch.from_numpy(truth.clip_w2c).float())
+    K = track.K.clone()
+    K[0, 0], K[1, 1] = (float(truth.clip_K[k, k]) * clip.resolution / clip.crop[2] for k in (0, 1))
+    world = dataclasses.replace(track, w2c=torch.from_numpy(truth.clip_w2c).float(), K=K, betas=betas_of_bones(true_bones(truth, body), body))
     same = Similarity(1.0, torch.eye(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64))
     motion = motion_in_our_world(truth.clip, same, world, body)
     return with_pose(world, motion[torch.tensor(clip.source_frames)])
+
+
+def true_bones(truth: Truth, body: BodyModel) -> Float[np.ndarray, "J 3"]:
+    """From each joint's parent to the joint, on the true rest body, metres: what the true motion says of it. The root's is 0."""
+    motion, parents = truth.clip, body.parents.tolist()
+    rotations = Rotation.from_rotvec(np.concatenate([motion.global_orient[:, None], motion.body_pose], 1).reshape(-1, 3))
+    local = rotations.as_matrix().reshape(len(motion.joints), -1, 3, 3)
+    world, bones = [local[:, 0]], [np.zeros(3)]
+    for j in range(1, local.shape[1]):
+        world.append(world[parents[j]] @ local[:, j])
+        span = motion.joints[:, j] - motion.joints[:, parents[j]]
+        bones.append(np.einsum("fba,fb->fa", world[parents[j]], span).mean(0))
+    return np.stack(bones)
+
+
+def betas_of_bones(bones: Float[np.ndarray, "J 3"], body: BodyModel, *, spread: float = 0.005) -> Float[Tensor, "S"]:
+    """Shape coefficients, each as small as can be, that give a body these bones within `spread` metres."""
+    count, parents = len(bones), body.parents[: len(bones)].clamp_min(0)
+    by_beta = (body.j_shapedirs[:count] - body.j_shapedirs[parents]).double()
+    wanted = torch.from_numpy(bones) - (body.j_template[:count] - body.j_template[parents]).double()
+    rows = torch.cat([by_beta[1:].flatten(0, 1) / spread, torch.eye(body.num_betas, dtype=torch.float64)])
+    return torch.linalg.lstsq(rows, torch.cat([wanted[1:].flatten() / spread, wanted.new_zeros(body.num_betas)])).solution.float()
 
 
 def score(
