@@ -6,7 +6,7 @@ colours know who is who.
 
 The subject's way through the clip is the cheapest chain of sightings, found by dynamic programming:
 
-    cost = sum of  LOOKS * distance of colours  +  STEPS * jump since the last sighting  +  HIDDEN per frame without one
+    cost = sum of  LOOKS * squared distance of colours  +  STEPS * jump since the last sighting  +  HIDDEN per frame without one
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-LOOKS, STEPS, HIDDEN = 5.0, 3.0, 2.5
+LOOKS, STEPS, HIDDEN = 7.0, 3.0, 2.3
 MAX_GAP = 60  # frames over which a chain may jump
 HUE_BINS, LIGHT_BINS = 8, 4  # of the two colour axes of Lab, and of its lightness
 TORSO, LEGS = (11, 12, 24, 23), (23, 24, 26, 25)  # corners of what clothes cover, BlazePose's landmarks
@@ -114,7 +114,7 @@ def _half(frames: Sequence[Sightings], start: tuple[int, int], colours: Float[np
                 through = best[t - back][n] + HIDDEN * (back - 1) + STEPS * jump(square, squares[t]) / np.sqrt(back)
                 for m in np.flatnonzero(through < cost):
                     cost[m], where[m] = through[m], (t - back, n)
-        best.append(cost + LOOKS * colour_distance(rows[t].colours, colours) if len(cost) else cost)
+        best.append(cost + LOOKS * colour_distance(rows[t].colours, colours) ** 2 if len(cost) else cost)
         came.append(where)
     ends = [(cost + HIDDEN * (len(rows) - 1 - t), t, n) for t, costs in enumerate(best) for n, cost in enumerate(costs)]
     _, t, n = min(ends)
