@@ -94,7 +94,7 @@ def _gait(name: str, skeleton: Skeleton, fps: float, *, steps: int, radius: floa
             f"{side}_elbow": 19 + 10 * late,
             f"{side}_lower": 74 - 1.5 * back,
             f"{side}_twist": 12 + 3 * late,
-            f"{side}_turn": -44 + 4 * late,
+            f"{side}_turn": 14 + 4 * late,
             f"{side}_wrist": 4 + 3 * late,
         }
     return perform(name, skeleton, Performance(period, curves, tuple(feet)), fps)
@@ -122,12 +122,12 @@ def wave(skeleton: Skeleton, fps: float = LIBRARY_FPS) -> Motion:
         "left_flex": c((0, 2), (1.2, -3), (3.4, -3), (4.6, 2)),
         "left_elbow": 17 + 2 * breath,
         "left_twist": np.full(len(times), 10.0),
-        "left_turn": np.full(len(times), -38.0),
+        "left_turn": np.full(len(times), 16.0),
         "right_lower": c((0, 73), (0.35, 66), (1.05, 4), (3.35, 4), (4.1, 66), (4.6, 73)),
         "right_flex": c((0, 2), (0.5, 22), (1.05, 16), (3.35, 16), (3.9, 20), (4.7, 2)),
         "right_twist": c((0, 10), (0.35, 0), (1.05, -72), (3.35, -72), (4.1, 0), (4.7, 10)),
         "right_elbow": c((0, 17), (0.5, 48), *to_and_fro, (3.8, 58), (4.7, 17)),
-        "right_turn": c((0, -38), (0.5, -20), (1.1, 10), (3.3, 10), (4.0, -20), (4.7, -38)),
+        "right_turn": c((0, 16), (0.5, 20), (1.1, 10), (3.3, 10), (4.0, 20), (4.7, 16)),
         "right_wrist": c((0, 4), *[(t + 0.06, (v - 77) * 0.45) for t, v in to_and_fro], (4.5, 4)),
         "right_shrug": c((0, 2), (1.0, 9), (3.4, 9), (4.4, 2)),
         "left_shrug": np.full(len(times), 2.0),
@@ -174,7 +174,7 @@ def turn(skeleton: Skeleton, fps: float = LIBRARY_FPS) -> Motion:
             f"{side}_flex": -sign * 9 + 6 * np.sin(beat + sign),
             f"{side}_elbow": 20 + 5 * np.sin(beat + 0.5 * sign),
             f"{side}_twist": np.full(len(times), 10.0),
-            f"{side}_turn": np.full(len(times), -34.0),
+            f"{side}_turn": np.full(len(times), 16.0),
         }
     return perform("turn", skeleton, Performance(period, curves, tuple(feet)), fps)
 
@@ -198,7 +198,7 @@ def squat(skeleton: Skeleton, fps: float = LIBRARY_FPS) -> Motion:
             f"{side}_flex": 2 + 84 * early,
             f"{side}_twist": 10 - 4 * early,
             f"{side}_elbow": 15 + 6 * early,
-            f"{side}_turn": -34 + 20 * early,
+            f"{side}_turn": 16 - 6 * early,
             f"{side}_spread": 4 + 8 * down,
             f"{side}_shrug": 1 + 3 * early,
         }
@@ -253,7 +253,7 @@ def dance(skeleton: Skeleton, fps: float = LIBRARY_FPS) -> Motion:
             f"{side}_flex": stepping * (16 + 26 * swing) + overhead * (10 + 6 * up),
             f"{side}_twist": stepping * 14 + overhead * (-50),
             f"{side}_elbow": stepping * (84 - 16 * swing) + overhead * (46 - 18 * sign * up),
-            f"{side}_turn": stepping * -20 + overhead * 5,
+            f"{side}_turn": stepping * 15 + overhead * 5,
             f"{side}_wrist": stepping * 4 + overhead * 10 * up,
             f"{side}_shrug": 2 + 16 * overhead,
             f"{side}_spread": 8 + 5 * (1 - bounce),

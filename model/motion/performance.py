@@ -29,7 +29,7 @@ ROUNDING = 0.05  # s, how far the corners between keys are rounded
 # What a performance may set, degrees unless said otherwise; what it leaves out is 0 or the value given here.
 PELVIS_CURVES = ("x", "z", "drop", "yaw", "pitch", "roll")  # x, z, drop in metres
 SPINE_CURVES = ("bend", "side", "twist", "nod", "look", "tilt")
-ARM_CURVES = {"lower": 72.0, "flex": 0.0, "twist": 0.0, "elbow": 14.0, "turn": -30.0, "wrist": 0.0, "shrug": 0.0}
+ARM_CURVES = {"lower": 72.0, "flex": 0.0, "twist": 0.0, "elbow": 14.0, "turn": 16.0, "wrist": 0.0, "shrug": 0.0}
 LEG_CURVES = {"spread": 6.0}  # degrees that the knee points outwards of between pelvis and foot
 KNOWN_CURVES = {*PELVIS_CURVES, *SPINE_CURVES, *(f"{side}_{name}" for side in ("left", "right") for name in (*ARM_CURVES, *LEG_CURVES))}
 
