@@ -179,7 +179,7 @@ class Viewer:
         self.server.scene.set_up_direction("+y")
         self.server.scene.add_grid("/floor", width=4.0, height=4.0, plane="xz", cell_size=0.25)
         camera = self.server.initial_camera
-        camera.position, camera.look_at, camera.up = (0.0, 1.2, 3.2), (0.0, 0.9, 0.0), (0.0, 1.0, 0.0)
+        camera.position, camera.look_at, camera.up = (0.0, 1.1, 2.6), (0.0, 0.9, 0.0), (0.0, 1.0, 0.0)
         self._add_controls()
         self.splats = self.server.scene.add_gaussian_splats("/avatar", *self._gaussians())
 
@@ -219,7 +219,7 @@ class Viewer:
         gui = self.server.gui
         self.caption = gui.add_markdown(self.scene.caption)
         self.motion = gui.add_dropdown("motion", (CLIP, STILL, *LIBRARY), initial_value=CLIP)
-        self.playing = gui.add_checkbox("play", True)
+        self.playing = gui.add_checkbox("play", False)
         self.speed = gui.add_slider("speed", 0.1, 2.0, 0.1, 1.0)
         self.time = gui.add_slider("time, s", 0.0, 1.0, 0.01, 0.0)
         self.colors = gui.add_dropdown("colours", COLORS, initial_value=COLORS[0])
