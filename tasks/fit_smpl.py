@@ -29,6 +29,7 @@ from model.fitting.observations import FitState, Observations, observe
 from model.fitting.picture import contact_sheet
 from model.fitting.rotations import vector_from_rotation
 from model.fitting.score import FitScore, body_height, score_fit
+from model.fitting.terms import level_axes
 from tasks.artifacts import (
     ClipInfo,
     SubjectPaths,
@@ -232,6 +233,8 @@ def describe(clip: Clip, body: FitBody, detected: Detected, seen: Observations, 
         "landmark_px": landmark_misses(score.misses),
         "focal_px": float(seen.focal_px * state.log_focal.exp()),
         "focal_guess_px": seen.focal_px,
+        "camera_looks_down_deg": float(-state.tilt[1].atan().rad2deg()),
+        "camera_leans_deg": float(state.tilt[0].atan().rad2deg()),
         "focal_known": clip.info.focal_known,
         "height_m": body_height(body, state.betas),
         "betas": [float(b) for b in state.betas],
@@ -277,6 +280,7 @@ def scenes_of(clip: Clip, body: FitBody, seen: Observations, state: FitState, sc
         parents=body.skeleton.parents.numpy(),
         focal_px=float(seen.focal_px * state.log_focal.exp()),
         principal=seen.principal,
+        level=level_axes(state.tilt).numpy(),
         points=seen.points.numpy(),
         certainty=seen.confidence.sqrt().numpy(),
         confidence=score.confidence,

@@ -33,7 +33,7 @@ class FitScenes:
     Attributes:
         surface: the fitted body's vertices [V, 3] in one frame; asked for frame by frame, all would fill the memory.
         joints: of the fitted body. faces, parents: how vertices and joints belong together.
-        focal_px, principal: the camera that the pictures are of.
+        focal_px, principal: the camera that the pictures are of. level: rotation from its axes to level ones.
         points, certainty: detected landmarks and how far they are trusted, 0..1.
         confidence: of each frame, 0..1. reasons: of each frame that is doubted.
         times: s. captions: a few figures for each frame.
@@ -47,6 +47,7 @@ class FitScenes:
     parents: Int[np.ndarray, "J"]
     focal_px: float
     principal: tuple[float, float]
+    level: Float[np.ndarray, "3 3"]
     points: Float[np.ndarray, "F 33 2"]
     certainty: Float[np.ndarray, "F 33"]
     confidence: Float[np.ndarray, "F"]
@@ -82,14 +83,14 @@ def film(scenes: FitScenes) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
 
 
 def draw_pair(scenes: FitScenes, frame: int) -> UInt8[np.ndarray, "SIDE w 3"]:
-    """One frame with everything that lies over it, and the body from its side.
+    """One frame with everything that lies over it, and the body from its side, upright as gravity has it.
 
     The side view moves with the pelvis along the camera's axis and not up and down, so that a crouch is seen as one.
     """
-    vertices, joints = scenes.surface(frame), scenes.joints
+    vertices, joints = scenes.surface(frame), scenes.joints @ scenes.level.T
     middle = float(np.median((joints[..., 1].min(1) + joints[..., 1].max(1)) / 2))
     centre = np.array([joints[frame, 0, 0], middle, joints[frame, 0, 2]])
-    side = draw_side_view(vertices, scenes.faces, centre, SIDE, SIDE_SPAN)[:, SIDE // 4 : SIDE // 4 + SIDE // 2]
+    side = draw_side_view(vertices @ scenes.level.T, scenes.faces, centre, SIDE, SIDE_SPAN)[:, SIDE // 4 : SIDE // 4 + SIDE // 2]
     return np.concatenate([draw_scene(scenes, frame, vertices), side], 1)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from model.fitting.kinematics import BlendedPoints, Posed, Skeleton, jacobian
 from model.fitting.observations import FitState, Observations
 from model.fitting.prior import PosePrior
-from model.fitting.rotations import vector_from_rotation
+from model.fitting.rotations import rotation_between, vector_from_rotation
 from model.fitting.solver import NormalEquations
 
 NEAR_PLANE = 0.2  # m; points nearer to the camera are projected as if they lay there
@@ -140,6 +140,12 @@ def up_direction(tilt: Float[Tensor, "2"]) -> tuple[Float[Tensor, "3"], Float[Te
     up = raw / length
     by_raw = (torch.eye(3, dtype=tilt.dtype) - up[:, None] * up) / length
     return up, by_raw[:, [0, 2]]
+
+
+def level_axes(tilt: Float[Tensor, "2"]) -> Float[Tensor, "3 3"]:
+    """Rotation from camera axes to those of a camera that stands level at the same place, by the shortest way."""
+    up, _ = up_direction(tilt)
+    return rotation_between(up, torch.tensor([0.0, -1.0, 0.0], dtype=tilt.dtype))
 
 
 def add_upright(

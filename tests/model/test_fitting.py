@@ -234,3 +234,17 @@ def test_the_body_mask_of_the_truth_is_the_mask(scene: fitting_scene.Scene) -> N
     masks = masks_of(scene)
     ours = body_masks(scene.body, scene.seen, scene.truth, Silhouettes(masks, np.ones(24)))
     assert ours.shape == (24, 256, 256) and ours.any((1, 2)).all()
+
+
+def test_a_camera_that_looks_down_is_found_to_look_down(scene: fitting_scene.Scene) -> None:
+    # the same scene before a camera that nods: everything turns about the camera's own place
+    angle = 0.12
+    nod = torch.tensor([[1.0, 0, 0], [0, np.cos(angle), -np.sin(angle)], [0, np.sin(angle), np.cos(angle)]], dtype=torch.float64)
+    root = scene.body.skeleton.joints[0]
+    truth = replace(scene.truth, root=nod @ scene.truth.root, transl=(scene.truth.transl + root) @ nod.T - root)
+    seen = fitting_scene.look(scene.body, truth, scene.seen.times)
+    state, _ = minimise(BodyFitProblem(scene.body, seen, SPREADS), truth, steps=20)
+    up, _ = terms.up_direction(state.tilt)
+    true_up = nod @ torch.tensor([0.0, -1.0, 0.0], dtype=torch.float64)
+    assert torch.rad2deg(torch.acos((up @ true_up).clamp(max=1))) < 2.5
+    torch.testing.assert_close(terms.level_axes(state.tilt) @ up, torch.tensor([0.0, -1.0, 0.0], dtype=torch.float64))

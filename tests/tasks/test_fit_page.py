@@ -28,8 +28,8 @@ def scenes() -> FitScenes:
     mask[:, 20:100, 45:75] = 255
     return FitScenes(
         images=np.full((FRAMES, SIZE, SIZE, 3), 60, np.uint8), masks=mask, surface=lambda frame: BOX + place[frame], joints=joints,
-        faces=FACES, parents=np.array([-1, 0, 0]), focal_px=150.0, principal=(SIZE / 2, SIZE / 2), points=np.full((FRAMES, 33, 2), 60.0),
-        certainty=np.full((FRAMES, 33), 0.5), confidence=np.array([1.0, 1, 0.3, 1, 1, 1]), reasons={2: "landmarks are missed by 9 px"},
+        faces=FACES, parents=np.array([-1, 0, 0]), focal_px=150.0, principal=(SIZE / 2, SIZE / 2), level=np.eye(3),
+        points=np.full((FRAMES, 33, 2), 60.0), certainty=np.full((FRAMES, 33), 0.5), confidence=np.array([1.0, 1, 0.3, 1, 1, 1]), reasons={2: "landmarks are missed by 9 px"},
         times=np.arange(FRAMES) / 10, captions=["IoU 0.90"] * FRAMES,
     )  # fmt: skip
 
