@@ -94,6 +94,15 @@ def test_a_body_of_55_joints_keeps_what_smpl_x_says_of_jaw_and_fingers(motion: M
     assert not carry_joints(motion.pose, 54)[:, 21:].any()
 
 
+def test_sam_3d_body_is_read_as_points_before_the_camera(tmp_path: Path) -> None:
+    truth = np.random.default_rng(0).normal(0, 0.5, (2, 33, 3)) + [0, 0, 4]
+    read = read_track_file(samples.sam3d(tmp_path, truth, list(LANDMARK_NAMES)), (WIDTH, HEIGHT))
+    person = read.people[0]
+    columns = [LANDMARK_NAMES.index(name) for name in person.names]
+    assert read.format == "SAM 3D Body" and np.allclose(person.points, truth[:, columns]) and person.frame_ids.tolist() == [0, 1]
+
+
+@pytest.mark.slow
 def test_sam_3d_body_is_fitted_by_its_keypoints(tmp_path: Path, motion: Motion) -> None:
     body = load_body_model("open", dtype=torch.float64)
     rest_pelvis = body.rest(torch.zeros(body.num_betas, dtype=torch.float64))[1][0].numpy()

@@ -13,6 +13,8 @@ import torch
 from model.body.body_model import BodyModel, load_body_model
 from model.body.track_import.imported import MEAN_PELVIS
 from model.fitting.fit import Silhouettes
+from model.fitting.objective import fit_body_of
+from model.fitting.observations import observe
 from model.fitting.outline import render_faces
 from tasks import fit_smpl
 from tasks.artifacts import ClipInfo, SubjectPaths, read_json, read_track
@@ -105,3 +107,34 @@ def test_without_an_import_nothing_is_read(scene: Scene, body: BodyModel) -> Non
     settings = load_settings(ROOT / "params.yaml").fit_smpl
     assert settings.import_track is None
     assert fit_smpl.read_import(scene.clip, body, settings) is None
+
+
+@pytest.mark.slow
+def test_a_refined_import_comes_nearer_to_the_landmarks(tmp_path: Path, scene: Scene, body: BodyModel) -> None:
+    """The start is the file's; elbows that it bends too little are bent by the landmarks."""
+    true = body.to(dtype=torch.float64)
+    betas = torch.zeros(true.num_betas, dtype=torch.float64)
+    betas[:2] = torch.tensor([0.8, 1.0])
+    pose = scene.pose.copy()
+    pose[:, 17, 1] = -1.0  # left elbow, rad
+    pixels, world = [], []
+    for row in range(FRAMES):
+        parts = [torch.tensor(part) for part in (scene.orient[row], pose[row], scene.pelvis[row] - true.rest(betas)[1][0].numpy())]
+        posed = true.pose(betas, *parts)
+        marks = true.landmarks(posed.vertices, posed.joints)
+        pixels.append((marks[:, :2] / marks[:, 2:] * FOCAL + SIZE / 2).numpy())
+        world.append((marks - marks[[23, 24]].mean(0)).numpy())
+    info = scene.clip.info
+    guess = observe(
+        np.stack(pixels), np.ones((FRAMES, 33)), np.stack(world), np.array(info.times), focal_px=2 * FOCAL, focal_spread=0.03,
+        principal=(info.cx, info.cy),
+    )  # fmt: skip
+    settings = settings_for(wham_file(tmp_path, scene, [0, 1, 2]))
+    imported = fit_smpl.read_import(scene.clip, body, settings)
+    fit_body = fit_body_of(body)
+    seen, state = fit_smpl.refine_import(fit_body, guess, scene.clip, imported, settings)
+    assert seen.focal_px == pytest.approx(FOCAL, rel=1e-4), "the file's camera is kept"
+    bent = float(state.body_pose[1, 17].norm())
+    assert float(imported.track.body_pose[1, 17].norm()) < 0.05 and 0.6 < bent < 1.5
+    score = fit_smpl.score_fit(fit_body, seen, scene.clip.silhouettes, state)
+    assert np.nanmean(score.reprojection_px) < 3

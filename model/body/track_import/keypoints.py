@@ -39,7 +39,8 @@ TORSO = ("left_shoulder", "right_shoulder", "left_hip", "right_hip")
 MHR_VERTICES = 18439
 SHAPE_SPREAD, SMOOTH_SPREAD = 0.5, 0.15  # of a coefficient; of the second difference of a rotation between frames, rad
 PRIOR_STRENGTH = 0.3
-STEPS = 40
+ROOT_UNIT, TRANSL_UNIT = 0.05, 0.02  # rad, m
+PARTS, STEPS = 3, 30
 
 
 @dataclass(frozen=True)
@@ -127,21 +128,24 @@ def fit_keypoints(model: BodyModel, track: KeypointTrack, *, on_progress: Callab
     targets = torch.from_numpy(track.points)
     spreads = torch.tensor(track.spreads, dtype=torch.float64)
     prior = anatomical_prior(model.joint_names)
-    betas = torch.zeros(model.num_betas, dtype=torch.float64)
-    root, transl = _torso_start(body, betas, track, ids)
-    pose = prior.mean.expand(len(targets), -1, 3).clone()
-    variables = [betas, root, pose, transl]
-    for value in variables:
-        value.requires_grad_(True)
+    none = torch.zeros(model.num_betas, dtype=torch.float64)
+    first_root, first_transl = _torso_start(body, none, track, ids)
+    starts = (none, first_root, prior.mean.expand(len(targets), -1, 3), first_transl)
+    units = (SHAPE_SPREAD, ROOT_UNIT, prior.spread, TRANSL_UNIT)  # in which all unknowns are of one size
+    variables = [torch.zeros_like(start).requires_grad_(True) for start in starts]
     optimiser = torch.optim.LBFGS(variables, lr=1.0, max_iter=STEPS, history_size=20, line_search_fn="strong_wolfe")
 
-    def misses() -> Tensor:
+    def state() -> list[Tensor]:
+        return [start + unit * value for start, unit, value in zip(starts, units, variables, strict=True)]
+
+    def misses(betas: Tensor, root: Tensor, pose: Tensor, transl: Tensor) -> Tensor:
         posed = body.pose(betas, root, pose, transl)
         return (body.landmarks(posed.vertices, posed.joints)[:, ids] - targets).norm(dim=-1)
 
     def cost() -> Tensor:
         optimiser.zero_grad()
-        data = torch.log1p((misses() / spreads / 3) ** 2).mul(9).sum()
+        betas, root, pose, transl = state()
+        data = torch.log1p((misses(betas, root, pose, transl) / spreads / 3) ** 2).mul(9).sum()
         likely = (PRIOR_STRENGTH * ((pose - prior.mean) / prior.spread) ** 2).sum()
         likely = likely + (((pose - prior.highest).clamp(min=0) + (prior.lowest - pose).clamp(min=0)) / 0.15).square().sum()
         bent = ((pose[2:] - 2 * pose[1:-1] + pose[:-2]) / SMOOTH_SPREAD).square().sum() if len(pose) > 2 else 0.0
@@ -149,12 +153,12 @@ def fit_keypoints(model: BodyModel, track: KeypointTrack, *, on_progress: Callab
         total.backward()
         return total
 
-    for part in range(3):
+    for part in range(PARTS):
         optimiser.step(cost)
-        on_progress((part + 1) / 3)
+        on_progress((part + 1) / PARTS)
     with torch.no_grad():
-        miss = float(misses().square().mean().sqrt())
-    values = [value.detach() for value in variables]
+        values = state()
+        miss = float(misses(*values).square().mean().sqrt())
     return PlacedTrack(values[0], values[1], values[2], values[3], own_shape=True), miss
 
 
