@@ -117,7 +117,13 @@ def segment_clip(
                         covered[i] = f"another person hides {hidden:.0%} of this one"
                 coarse[i] = largest_part(mask, seed=seed)
             show(i + 1)
-    return Segmented(finish_masks(images, coarse), people, covered, method)
+    return Segmented(finish_masks(images, coarse), people, with_neighbours(covered, len(images)), method)
+
+
+def with_neighbours(covered: dict[int, str], count: int) -> dict[int, str]:
+    """Add the frames beside those in which others hide the person: there they touch, and the masks run into each other."""
+    beside = {j: "another person hides this one in the frame beside" for i in covered for j in (i - 1, i + 1) if 0 <= j < count}
+    return beside | covered
 
 
 def finish_masks(

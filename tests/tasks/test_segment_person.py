@@ -272,3 +272,9 @@ def test_the_pixels_of_others_are_taken_out():
     assert all(person.box[2] < 215 for person in found.people) and found.covered == {}
     own, theirs = (found.masks[..., half] > 0.5 for half in (slice(0, 210), slice(210, 420)))
     assert own.mean() > 0.15 and theirs.mean() < 0.005
+
+
+def test_frames_beside_a_hidden_person_are_flagged_too():
+    flagged = segment_person.with_neighbours({0: "hidden", 3: "hidden"}, 5)
+    assert sorted(flagged) == [0, 1, 2, 3, 4] and flagged[3] == "hidden" and "frame beside" in flagged[4]
+    assert segment_person.with_neighbours({}, 5) == {}
