@@ -108,7 +108,9 @@ def film(order: Order, project: Path) -> Path:
             save_motion(scratch, motion)
         typer.echo(f"motion: {target}")
     render_avatar(actor, motion, look, out)
-    typer.echo(f"{out}: {motion.num_frames} frames of {width} x {height}, {motion.num_frames / motion.fps:.1f} s")
+    frames = "1 picture" if out.suffix.lower() == ".png" else f"{motion.num_frames} frames"
+    length = "" if out.suffix.lower() == ".png" else f", {motion.num_frames / motion.fps:.1f} s"
+    typer.echo(f"{out}: {frames} of {width} x {height}{length}")
     return out
 
 

@@ -160,11 +160,12 @@ def fit_motion(motion: Motion, actor: Actor, choice: MotionChoice) -> Motion:
     try:
         part = part_of(motion, choice.start, choice.end)
         moved = retarget(part, actor.skeleton)
-        moved = centred(moved) if choice.centre and motion.name not in LIBRARY else moved
+        made = motion.loops  # by formula, or fitted before: its feet stand, and it is where it should be
+        moved = centred(moved) if choice.centre and not made else moved
         fps = choice.fps if choice.fps is not None else min(max(moved.fps, LIBRARY_FPS), FASTEST)
         even = at_rate(moved, fps, speed=choice.speed)
         even = smoothed(even, CORNERS / (moved.fps * choice.speed)) if moved.fps * choice.speed < SLOW_RATE else even
-        standing = keep_feet(even) if choice.feet and motion.name not in LIBRARY else even
+        standing = keep_feet(even) if choice.feet and not made else even
         return clear_arms(standing, actor.girth) if choice.arms else standing
     except MotionError as error:
         raise InputError(str(error)) from error

@@ -246,6 +246,16 @@ def test_a_motion_file_is_fitted_at_the_wanted_rate(actor: Actor, tmp_path: Path
     assert part.num_frames == 10 and not part.loops
 
 
+def test_a_file_that_is_called_like_a_library_motion_is_still_a_file(actor: Actor, tmp_path: Path) -> None:
+    squat = library_motion("squat", actor.skeleton, 10.0)
+    aside = replace(squat, loops=False, transl=squat.transl + torch.tensor([2.0, 0.0, 1.0]))
+    save_motion(tmp_path / "walk.npz", aside)
+    motion = fit_motion(find_motion(str(tmp_path / "walk.npz"), actor), actor, MotionChoice(fps=10.0))
+    assert motion.joints[0, 0, [0, 2]].abs().max() < 0.02
+    kept = fit_motion(find_motion(str(tmp_path / "walk.npz"), actor), actor, MotionChoice(fps=10.0, centre=False))
+    assert kept.joints[0, 0, 0] == pytest.approx(2.0, abs=0.05)
+
+
 def test_a_loop_can_be_played_over(wave: Motion) -> None:
     assert repeated(wave, 3).num_frames == 3 * wave.num_frames
     once = replace(wave, loops=False)
