@@ -1,6 +1,7 @@
 # make avatar                      the generated demo subject, end to end
 # make avatar VIDEO=path/to.mp4    your own clip (VIDEO=demo goes back to the demo)
 # make view                        the avatar in a browser, live: finished, or while it is being trained
+# make docs                        the documentation site, into site/index.html
 # make test                        the fast tests;  make test-slow  the slow ones
 # Each makes the virtual environment by itself when it is missing.
 
@@ -14,7 +15,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: avatar view test test-slow venv clean
+.PHONY: avatar view test test-slow docs venv clean
 
 avatar: $(READY)
 ifdef VIDEO
@@ -31,6 +32,10 @@ test: $(READY)
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow
+
+docs: $(READY)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[docs]"
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 venv: $(READY)
 
