@@ -33,7 +33,7 @@ from model.metrics import Similarity
 from model.networks import NetworkOptions
 from model.pose import track_pose, with_pose
 from model.pose_refinement import PoseCorrection
-from model.refitting import refine_poses, rows_that_got_worse
+from model.refitting import keep_what_helps, refine_poses
 from model.training import Training, TrainingOptions, run_training, settle_statistics
 from model.unseen import SEEN_SHARE, fill_unseen, point_visibility
 from tasks.artifacts import (
@@ -138,7 +138,7 @@ def measure(settings: Settings, *, exact: bool) -> dict[str, object]:
     seconds = {"wall": round(time.perf_counter() - start, 1), "processor": round(time.process_time() - processor, 1)}
     settle_statistics(avatar)
     if options.rates.poses is not None:
-        correction.undo(rows_that_got_worse(avatar, correction, frames, backend=backend))
+        keep_what_helps(avatar, correction, frames, backend=backend)
         correction.spread(frames.rows)
     refined = correction.corrected()
     fill_unseen(avatar, point_visibility(avatar, refined, frames.rows, refined.camera, backend=backend) > SEEN_SHARE)

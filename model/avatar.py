@@ -21,6 +21,7 @@ from model.gaussians import Gaussians, Rendered
 from model.light import num_harmonics
 from model.networks import Decoder, FeatureTensor, NetworkOptions, PoseEncoder, pad_seams
 from model.pose import BodyPose, rest_to_posed
+from model.pose_shapes import COLOR_UNIT, PoseShapeOptions, PoseShapes
 from model.posing import SkinnedSurface, pose_points
 from model.render.rasterize import rasterize
 from model.uv.atlas import UvAtlas
@@ -29,7 +30,7 @@ from model.uv.position_maps import bake_position_map
 
 @dataclass(frozen=True)
 class PoseEncoderOptions:
-    """The stage-2 network.
+    """The stage-2 network, as published.
 
     Attributes:
         base_width: channels of its first layer.
@@ -50,15 +51,17 @@ class AvatarOptions:
     Attributes:
         network: sizes of the stage-1 networks.
         light_degree: degree of the world's light, 0 for none.
-        pose_encoder: the stage-2 network; null for an avatar of stage 1.
+        pose_encoder: the stage-2 network, as published; null for an avatar without it.
         cull_margin: points whose normal turns away from the viewer by more than this (as a cosine) are not drawn; null
             draws all.
+        pose_shapes: shapes blended by the pose (model/pose_shapes.py); null for an avatar without them.
     """
 
     network: NetworkOptions
     light_degree: int
     pose_encoder: PoseEncoderOptions | None
     cull_margin: float | None
+    pose_shapes: PoseShapeOptions | None = None
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,7 @@ class Avatar(nn.Module):
         self.pose_encoder = (
             None if encoder is None else PoseEncoder(network.features, base_width=encoder.base_width, depth=encoder.depth)
         )
+        self.pose_shapes = None if options.pose_shapes is None else PoseShapes(options.pose_shapes, atlas)
         self.scale_factor = 1.0  # below 1 only while the published schedule warms up
         self.parents = atlas.parents.cpu()  # read as plain numbers for every pose: no wait for a GPU
 
@@ -114,6 +118,11 @@ class Avatar(nn.Module):
     def device(self) -> torch.device:
         """Where the avatar lies; poses and backgrounds have to lie there too, cameras need not."""
         return self.betas.device
+
+    @property
+    def follows_pose(self) -> bool:
+        """Whether the attributes depend on the pose: an avatar of stage 2."""
+        return self.pose_encoder is not None or self.pose_shapes is not None
 
     @property
     def atlas(self) -> UvAtlas:
@@ -130,7 +139,17 @@ class Avatar(nn.Module):
         feature_map = self.features()
         if self.pose_encoder is not None and pose is not None:
             feature_map = feature_map + self.pose_features(pose)
-        return self.decode(feature_map)
+        decoded = self.decode(feature_map)
+        return decoded if self.pose_shapes is None or pose is None else self.fold(decoded, self.pose_shapes(pose.body_pose))
+
+    def fold(self, attributes: Attributes, shape: Float[Tensor, "6 G G"]) -> Attributes:
+        """Add what `pose_shapes` says of one pose. Differentiable in both."""
+        change = read_features(shape, self.corners, self.shares)
+        return Attributes(
+            offsets=attributes.offsets + self.options.network.offset_scale * change[:3].T,
+            albedo=(attributes.albedo + COLOR_UNIT * change[3:].T).clamp(0, 1),
+            scales=attributes.scales,
+        )
 
     def decode(self, feature_map: Float[Tensor, "C G G"]) -> Attributes:
         """Attributes of all points from a feature map."""

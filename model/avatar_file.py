@@ -15,9 +15,10 @@ from safetensors.torch import save
 
 from model.avatar import Avatar, AvatarOptions, PoseEncoderOptions
 from model.networks import NetworkOptions
+from model.pose_shapes import PoseShapeOptions, choose_keys
 from model.uv.atlas import UvAtlas
 
-FORMAT, VERSION = "gaussian-avatar", 1
+FORMAT, VERSION, READS = "gaussian-avatar", 2, (1, 2)  # version 1 had no pose shapes
 
 
 class AvatarFileError(ValueError):
@@ -43,9 +44,9 @@ def load_avatar(path: Path) -> Avatar:
             tensors = {name: file.get_tensor(name) for name in file.keys()}
     except Exception as error:
         raise AvatarFileError(f"expected an avatar file at {path}, but it does not open as safetensors: {error}") from error
-    if record.get("format") != FORMAT or record.get("version") != VERSION:
+    if record.get("format") != FORMAT or record.get("version") not in READS:
         came = f"format {record.get('format')!r}, version {record.get('version')!r}"
-        raise AvatarFileError(f"expected {path} to be a {FORMAT} file of version {VERSION}, came {came}; train it again")
+        raise AvatarFileError(f"expected {path} to be a {FORMAT} file of version {' or '.join(map(str, READS))}, came {came}; train it again")
     options = _options(record["options"])
     atlas = UvAtlas(**{f.name: tensors[f"atlas_{f.name}"] for f in dataclasses.fields(UvAtlas)})
     avatar = Avatar(atlas, options, body=record["body"], betas=tensors["betas"])
@@ -56,20 +57,33 @@ def load_avatar(path: Path) -> Avatar:
 
 
 def with_pose_encoder(avatar: Avatar, options: PoseEncoderOptions) -> Avatar:
-    """The same avatar with an untrained pose encoder beside its features: where stage 2 starts."""
-    grown = Avatar(avatar.atlas, dataclasses.replace(avatar.options, pose_encoder=options), body=avatar.body, betas=avatar.betas)
+    """The same avatar with an untrained pose encoder beside its features: where the published stage 2 starts."""
+    return _grown(avatar, dataclasses.replace(avatar.options, pose_encoder=options))
+
+
+def with_pose_shapes(avatar: Avatar, options: PoseShapeOptions) -> Avatar:
+    """The same avatar with pose shapes that change nothing yet, their keys chosen among the poses it knows."""
+    chosen = choose_keys(avatar.known_poses.cpu(), options.keys)
+    grown = _grown(avatar, dataclasses.replace(avatar.options, pose_shapes=dataclasses.replace(options, keys=len(chosen))))
+    grown.pose_shapes.keys.copy_(avatar.known_poses[chosen])
+    return grown
+
+
+def _grown(avatar: Avatar, options: AvatarOptions) -> Avatar:
+    grown = Avatar(avatar.atlas, options, body=avatar.body, betas=avatar.betas)
     grown.known_poses = avatar.known_poses
     grown.load_state_dict(avatar.state_dict(), strict=False)
     return grown.to(avatar.device)
 
 
 def _options(record: dict) -> AvatarOptions:
-    encoder = record["pose_encoder"]
+    encoder, shapes = record["pose_encoder"], record.get("pose_shapes")
     return AvatarOptions(
         network=NetworkOptions(**record["network"]),
         light_degree=record["light_degree"],
         pose_encoder=None if encoder is None else PoseEncoderOptions(**encoder),
         cull_margin=record["cull_margin"],
+        pose_shapes=None if shapes is None else PoseShapeOptions(**shapes),
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from model.body.track import BodyTrack
@@ -49,12 +49,12 @@ class PoseCorrection(nn.Module):
         self.root = nn.Parameter(torch.zeros_like(track.transl))
         self.shift = nn.Parameter(torch.zeros_like(track.transl))
 
-    def pose(self, rows: int | Int[Tensor, "*B"]) -> BodyPose:
-        """The corrected pose of some rows. Differentiable in the correction."""
+    def pose(self, rows: int | Int[Tensor, "*B"], *, share: float = 1.0) -> BodyPose:
+        """The pose of some rows with a share of their correction. Differentiable in the correction."""
         fitted = track_pose(self.track, rows)
-        turned = rotation_from_vector(self.root[rows]) @ rotation_from_vector(fitted.global_orient)
-        moved = self.shift[rows] @ self.track.w2c[:3, :3]
-        return BodyPose(vector_from_rotation(turned), fitted.body_pose + self.joints[rows], fitted.transl + moved)
+        turned = rotation_from_vector(share * self.root[rows]) @ rotation_from_vector(fitted.global_orient)
+        moved = share * self.shift[rows] @ self.track.w2c[:3, :3]
+        return BodyPose(vector_from_rotation(turned), fitted.body_pose + share * self.joints[rows], fitted.transl + moved)
 
     def corrected(self) -> BodyTrack:
         """The track with every row corrected."""
@@ -99,10 +99,10 @@ class PoseCorrection(nn.Module):
             values[others] = values[before] * (1 - weight) + values[after] * weight
 
     @torch.no_grad()
-    def undo(self, rows: Bool[Tensor, "F"]) -> None:
-        """Go back to the fit in some rows."""
+    def shrink(self, kept: Float[Tensor, "F"]) -> None:
+        """Keep a share of each row's correction; 0 goes back to the fit."""
         for values in (self.joints, self.root, self.shift):
-            values[rows] = 0
+            values *= kept.to(values.device).view(-1, *[1] * (values.dim() - 1))
 
 
 class RowAdam:

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from model.avatar import Attributes, Avatar
@@ -21,6 +21,7 @@ from model.training import TrainingFrames
 
 REFIT_RATES = PoseRates(joints=8e-3, root=5e-3, shift=3e-3, depth=3e-3, spans=[])
 ALPHA_SHARE = 0.5  # of the score: coverage against mask, beside colour
+KEPT_SHARES = (1.0, 0.5)  # of a correction, that are tried before it is given up
 JOINT_PRIOR = 0.02  # per rad^2 of mean squared correction: what the picture cannot see stays as it was
 
 
@@ -51,7 +52,7 @@ def refine_poses(
     correction = PoseCorrection(track)
     adam = RowAdam(correction, REFIT_RATES)
     with torch.no_grad():
-        shared = avatar.attributes() if avatar.pose_encoder is None else None
+        shared = None if avatar.follows_pose else avatar.attributes()
     for k, row in enumerate(frames.rows.tolist()):
         with torch.no_grad():
             attributes = avatar.attributes(track_pose(track, row)) if shared is None else shared
@@ -75,30 +76,47 @@ def refine_poses(
 
 
 @torch.no_grad()
-def rows_that_got_worse(
-    avatar: Avatar, correction: PoseCorrection, frames: TrainingFrames, *, backend: str
-) -> Bool[Tensor, "T"]:
-    """For each row of the track: whether the fit scores better than the corrected pose, among the rows with a frame."""
-    attributes = avatar.attributes()
-    track, corrected = correction.track, correction.corrected()
-    worse = torch.zeros(track.num_frames, dtype=torch.bool)
+def keep_what_helps(avatar: Avatar, correction: PoseCorrection, frames: TrainingFrames, *, backend: str) -> Float[Tensor, "T"]:
+    """Take corrections back, frame by frame, as far as they do harm.
+
+    A correction stays whole where neither the colours nor the outline of its picture are farther from the frame's than
+    those of the fitted pose; else half of it is tried, and where that does harm too the fitted pose stays.
+
+    Returns:
+        The share of its correction that each row of the track keeps; 1 for rows without a frame.
+    """
+    attributes, track = avatar.attributes(), correction.track
+    kept = torch.ones(track.num_frames)
+
+    def errors(share: float) -> tuple[Tensor, Tensor]:
+        return picture_errors(avatar, attributes, correction.pose(row, share=share), track, frames, k, backend=backend)
+
     for k, row in enumerate(frames.rows.tolist()):
-        scores = [picture_score(avatar, attributes, track_pose(t, row), track, frames, k, backend=backend) for t in (track, corrected)]
-        worse[row] = scores[0] < scores[1]
-    return worse
+        fitted = errors(0.0)
+        helps = (share for share in KEPT_SHARES if all(bool(e <= f) for e, f in zip(errors(share), fitted, strict=True)))
+        kept[row] = next(helps, 0.0)
+    correction.shrink(kept)
+    return kept
 
 
 def picture_score(
     avatar: Avatar, attributes: Attributes, pose: BodyPose, track: BodyTrack, frames: TrainingFrames, frame: int, *, backend: str
 ) -> Float[Tensor, ""]:
-    """Mean absolute difference of colour and coverage in the person's window; lower is better. Differentiable."""
+    """The errors of colour and coverage in one figure; lower is better. Differentiable."""
+    color, coverage = picture_errors(avatar, attributes, pose, track, frames, frame, backend=backend)
+    return (1 - ALPHA_SHARE) * color + ALPHA_SHARE * coverage
+
+
+def picture_errors(
+    avatar: Avatar, attributes: Attributes, pose: BodyPose, track: BodyTrack, frames: TrainingFrames, frame: int, *, backend: str
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """Mean absolute difference of colour and of coverage in the person's window. Differentiable."""
     window = frames.window(frame, margin=32)
     image, mask = frames.picture(frame, window)
     image, mask = image.to(avatar.device), mask.to(avatar.device)
     background = torch.full((3,), 0.5, device=avatar.device)
     rendered = avatar.render(pose, track.camera.crop(*window), background, backend=backend, attributes=attributes)
-    color = (rendered.image - composite(image, mask, background)).abs().mean()
-    return (1 - ALPHA_SHARE) * color + ALPHA_SHARE * (rendered.alpha - mask).abs().mean()
+    return (rendered.image - composite(image, mask, background)).abs().mean(), (rendered.alpha - mask).abs().mean()
 
 
 def _values(correction: PoseCorrection) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,7 +1,8 @@
 """Training of an avatar from the frames of one clip, both stages, on one clock: the step.
 
 Stage 1 decodes the surface once per step, renders several frames from it and moves the body in those frames too. Stage 2
-decodes it once per frame, with that frame's pose features; poses, features and light stay as they are.
+adds what follows the pose: shapes blended for each frame, or, as published, pose features with which the surface is decoded
+once per frame; poses, features and light stay as they are.
 
 Axes: F frames, B frames of one step, H x W pixels. Pictures are uint8 in memory and 0..1 in the loss.
 """
@@ -41,7 +42,8 @@ class Rates:
 
     Attributes:
         networks: decoder and smoother.
-        features, texel_colors, light, pose_encoder: the parts of that name.
+        features, texel_colors, light: the parts of that name.
+        pose_encoder: what follows the pose: pose encoder or pose shapes.
         poses: the motion; null leaves it as fitted.
     """
 
@@ -138,13 +140,16 @@ class Training:
         """Args: correction holds the track; backend names the rasteriser; seed starts backgrounds and frame order.
 
         Everything is computed where the avatar lies, and the correction has to lie there too. Pictures, the camera and
-        what is drawn by chance stay on the CPU until a step needs them, so that chance is the same on every device.
+        what is drawn by chance stay on the CPU until a step needs them, so that chance is the same on every device. A
+        frame's picture counts by the track's confidence in it, relative to the mean over all frames.
         """
         self.avatar, self.correction, self.frames, self.options = avatar, correction, frames, options
         self.device = avatar.device
         self.lpips, self.backend = None if lpips is None else lpips.to(self.device), backend
         self.camera: Camera = correction.track.camera.to("cpu")
         self.generator = torch.Generator().manual_seed(seed)
+        trust = correction.track.confidence[frames.rows]
+        self.trust = (trust / trust.mean().clamp_min(1e-6)).tolist()
         self.windows = [frames.window(k) for k in range(len(frames.rows))]
         self.order: Tensor = torch.zeros(0, dtype=torch.long)
         self.step_number, self.seconds, self.rollbacks = 0, 0.0, 0
@@ -156,7 +161,7 @@ class Training:
             ([parts.features.features], rates.features),
             ([parts.texel_colors], rates.texel_colors),
             ([parts.light], rates.light),
-            ([] if parts.pose_encoder is None else [*parts.pose_encoder.parameters()], rates.pose_encoder),
+            ([p for part in (parts.pose_encoder, parts.pose_shapes) if part is not None for p in part.parameters()], rates.pose_encoder),
         ]
         for parameters, rate in groups:
             for parameter in parameters:
@@ -208,20 +213,24 @@ class Training:
         feature_maps = None if shared is not None else self._pose_features(chosen)
         for k, frame in enumerate(chosen.tolist()):
             attributes = shared if shared is not None else avatar.decode(feature_maps[k])
+            if avatar.pose_shapes is not None:
+                shape = avatar.pose_shapes(poses[k].body_pose.detach())
+                attributes = avatar.fold(attributes, shape)
+                loss = loss + weights.pose_feature * shape.square().mean() / len(chosen)
             picture, error = self._picture_loss(frame, poses[k], attributes)
-            loss = loss + picture / len(chosen)
+            loss = loss + self.trust[frame] * picture / len(chosen)
             errors.append(error)
-            if shared is None:
+            if avatar.follows_pose:
                 surface = surface_loss(attributes, avatar.atlas_neighbours, weights, progress=self.progress)
                 loss = loss + surface / len(chosen)
-        if shared is not None:
+        if not avatar.follows_pose:
             loss = loss + surface_loss(shared, avatar.atlas_neighbours, weights, progress=self.progress)
             loss = loss + weights.feature * avatar.features.features.square().mean()
             if avatar.texel_colors.numel() and weights.color_smooth:
                 loss = loss + weights.color_smooth * roughness(avatar.texel_colors, avatar.atlas_neighbours)
             if avatar.options.light_degree:
                 loss = loss + weights.light * unevenness(avatar.light)
-        else:
+        if feature_maps is not None:
             person = avatar.features().detach()
             loss = loss + weights.pose_feature * torch.stack([m - person for m in feature_maps]).square().mean()
         if self._poses_move:
@@ -267,7 +276,7 @@ class Training:
     def _set_modes(self) -> None:
         """Batch statistics belong to stage 1's decoder and stage 2's encoder; what is frozen keeps its own."""
         self.avatar.train()
-        if self.avatar.pose_encoder is not None:
+        if self.avatar.follows_pose:
             self.avatar.decoder.eval()
         warmup = self.options.scale_warmup_steps
         self.avatar.scale_factor = min(1.0, (self.step_number + 1) / warmup) if warmup else 1.0

@@ -114,7 +114,7 @@ class Photographer:
         self.avatar: Avatar = actor.avatar.to(self.device)
         self.placement, self.look, self.color = actor.placement, look, color
         with torch.no_grad():
-            self.decoded: Attributes | None = self.avatar.attributes() if self.avatar.pose_encoder is None else None
+            self.decoded: Attributes | None = None if self.avatar.follows_pose else self.avatar.attributes()
 
     @torch.no_grad()
     def take(self, pose: BodyPose, camera: Camera) -> UInt8[np.ndarray, "H W C"]:

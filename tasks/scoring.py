@@ -48,13 +48,13 @@ class Viewer:
         self.device = avatar.betas.device
         self.decoded_pose: torch.Tensor | None = None
         with torch.no_grad():
-            self.decoded = avatar.attributes() if avatar.pose_encoder is None else None
+            self.decoded = None if avatar.follows_pose else avatar.attributes()
 
     @torch.no_grad()
     def see(self, pose: BodyPose, camera: Camera) -> Seen:
         """The avatar in one pose, from one view."""
         pose = BodyPose(*(part.to(self.device) for part in (pose.global_orient, pose.body_pose, pose.transl)))
-        if self.avatar.pose_encoder is not None and not self._is_decoded(pose):
+        if self.avatar.follows_pose and not self._is_decoded(pose):
             self.decoded, self.decoded_pose = self.avatar.attributes(pose), pose.body_pose
         white = torch.ones(3, device=self.device)
         drawn = self.avatar.render(pose, camera.to(self.device), white, backend=self.backend, attributes=self.decoded)

@@ -16,7 +16,7 @@ from model.body.track import BodyTrack
 from model.checkpoint import clear_checkpoints
 from model.networks import NetworkOptions
 from model.pose_refinement import PoseCorrection
-from model.refitting import rows_that_got_worse
+from model.refitting import keep_what_helps
 from model.training import Training, TrainingFrames, TrainingOptions, settle_statistics
 from model.unseen import SEEN_SHARE, fill_unseen, point_visibility
 from model.uv.atlas import UvAtlas
@@ -85,14 +85,13 @@ def train(paths: SubjectPaths, track: BodyTrack, atlas: UvAtlas, frames: Trainin
     train_to_the_end(training, paths.checkpoints / "stage1", key, name="stage 1", every=options.checkpoint_every)
 
     settle_statistics(avatar)
-    worse = rows_that_got_worse(avatar, correction, frames, backend=backend)
-    correction.undo(worse)
+    kept = keep_what_helps(avatar, correction, frames, backend=backend)
     correction.spread(frames.rows)
     refined = correction.corrected()
     avatar.known_poses = refined.body_pose[frames.rows].clone()
     seen = point_visibility(avatar, refined, frames.rows, refined.camera, backend=backend) > SEEN_SHARE
     fill_unseen(avatar, seen)
-    print(f"stage 1: {training.step_number} steps; {int(worse.sum())} of {len(frames.rows)} frames keep their fitted pose; {int((~seen).sum())} of {len(seen)} points were never seen")
+    print(f"stage 1: {training.step_number} steps; of {len(frames.rows)} frames {int((kept == 0).sum())} keep their fitted pose, {int((kept == 0.5).sum())} half of the correction; {int((~seen).sum())} of {len(seen)} points were never seen")
     return Trained(avatar, refined.to("cpu"), training.history)
 
 

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 import torch
 
 from model.avatar import Avatar, PoseEncoderOptions
-from model.avatar_file import load_avatar, save_avatar, with_pose_encoder
+from model.avatar_file import load_avatar, save_avatar, with_pose_encoder, with_pose_shapes
 from model.body.track import BodyTrack
 from model.checkpoint import clear_checkpoints
 from model.pose_refinement import PoseCorrection
+from model.pose_shapes import PoseShapeOptions
 from model.training import Training, TrainingFrames, TrainingOptions
 from tasks.artifacts import (
     SubjectPaths,
@@ -32,7 +33,7 @@ from tasks.artifacts import (
 )
 from tasks.errors import InputError, run_stage
 from tasks.options import options_from
-from tasks.settings import Settings, load_settings
+from tasks.settings import Settings, TrainStage2Settings, load_settings
 from tasks.training_run import find_device, find_lpips, fingerprint, load_training_frames, train_to_the_end
 
 
@@ -57,24 +58,26 @@ def main() -> None:
 
 
 def read_inputs(paths: SubjectPaths, settings: Settings) -> tuple[Avatar, BodyTrack, TrainingFrames]:
-    """The avatar of stage 1, its motion, and the pictures that train with their position maps."""
+    """The avatar of stage 1, its motion, and the pictures that train, with their position maps where an encoder reads them."""
     avatar = load_avatar(require(paths.stage1 / "avatar.safetensors", made_by="train_stage1"))
     track = read_track(paths.stage1 / "track.npz", made_by="train_stage1")
+    split = split_frames(read_clip(paths), read_segmentation(paths), heldout_every=settings.split.heldout_every)
+    frames = load_training_frames(paths, track, split.train)
+    if settings.chosen.train_stage2.pose_encoder is None:
+        return avatar, track, frames
     maps = torch.from_numpy(read_npz(paths.pose_maps / "pose_maps.npz", made_by="bake_pose_maps")["maps"]).float()
     if len(maps) != track.num_frames:
         raise InputError(f"pose_maps/ has {len(maps)} maps but the track {track.num_frames} frames; run: dvc repro bake_pose_maps")
-    split = split_frames(read_clip(paths), read_segmentation(paths), heldout_every=settings.split.heldout_every)
-    frames = load_training_frames(paths, track, split.train)
     return avatar, track, dataclasses.replace(frames, position_maps=maps[frames.rows])
 
 
 def train(paths: SubjectPaths, avatar: Avatar, track: BodyTrack, frames: TrainingFrames, settings: Settings) -> Trained:
-    """The pose encoder, and as much of the rest as the settings free."""
+    """What follows the pose, and as much of the rest as the settings free."""
     section, backend = settings.chosen.train_stage2, settings.render.backend
     device = find_device(backend)
     options = options_from(section.training, TrainingOptions)
     torch.manual_seed(settings.seed)
-    dynamic = with_pose_encoder(avatar, options_from(section.pose_encoder, PoseEncoderOptions)).to(device)
+    dynamic = grow(avatar, section).to(device)
     training = Training(
         dynamic,
         PoseCorrection(track.to(device)),
@@ -87,6 +90,15 @@ def train(paths: SubjectPaths, avatar: Avatar, track: BodyTrack, frames: Trainin
     key = fingerprint(section, frames, track, str(settings.seed), str(float(avatar.features.features.double().sum())))
     train_to_the_end(training, paths.checkpoints / "stage2", key, name="stage 2", every=options.checkpoint_every)
     return Trained(dynamic.eval(), training.history)
+
+
+def grow(avatar: Avatar, section: TrainStage2Settings) -> Avatar:
+    """The avatar of stage 1 with what the settings want beside it, untrained."""
+    if (section.pose_encoder is None) == (section.pose_shapes is None):
+        raise InputError("train_stage2: expected either pose_encoder or pose_shapes and the other null, came both or neither; see the committed params.yaml")
+    if section.pose_shapes is not None:
+        return with_pose_shapes(avatar, options_from(section.pose_shapes, PoseShapeOptions))
+    return with_pose_encoder(avatar, options_from(section.pose_encoder, PoseEncoderOptions))
 
 
 if __name__ == "__main__":

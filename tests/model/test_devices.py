@@ -15,11 +15,12 @@ import pytest
 import torch
 
 from model.avatar import Avatar, PoseEncoderOptions
-from model.avatar_file import load_avatar, save_avatar, with_pose_encoder
+from model.avatar_file import load_avatar, save_avatar, with_pose_encoder, with_pose_shapes
 from model.checkpoint import load_checkpoint, save_checkpoint
 from model.pose import track_pose
 from model.pose_refinement import PoseCorrection
-from model.refitting import refine_poses, rows_that_got_worse
+from model.pose_shapes import PoseShapeOptions
+from model.refitting import keep_what_helps, refine_poses
 from model.render import rasterize as interface
 from model.render.rasterize import choose_device
 from model.training import Training, TrainingOptions, run_training, settle_statistics
@@ -80,13 +81,17 @@ def test_both_stages_train_apart_from_the_cpu_and_come_to_the_same_losses(avatar
     frames = dataclasses.replace(clip.frames, position_maps=maps)
     rates = dataclasses.replace(options.rates, pose_encoder=5e-3, poses=None)
     second = dataclasses.replace(options, steps=1, rates=rates)
-    losses = []
-    for stage1, place in ((avatar, device), (twin, "cpu")):
-        torch.manual_seed(1)
-        dynamic = with_pose_encoder(stage1, PoseEncoderOptions(base_width=4, depth=2, reach=0.3))
-        dynamic.known_poses = clip.track.body_pose.to(place)
-        losses.append([loss for loss, _ in train(dynamic, dataclasses.replace(clip, frames=frames), second, place).recent])
-    assert np.allclose(*losses, rtol=5e-3)
+    grow = {
+        "encoder": lambda stage1: with_pose_encoder(stage1, PoseEncoderOptions(base_width=4, depth=2, reach=0.3)),
+        "shapes": lambda stage1: with_pose_shapes(stage1, PoseShapeOptions(keys=3, reach=0.3)),
+    }
+    for name, design in grow.items():
+        losses = []
+        for stage1, place in ((avatar, device), (twin, "cpu")):
+            torch.manual_seed(1)
+            stage1.known_poses = clip.track.body_pose.to(place)
+            losses.append([loss for loss, _ in train(design(stage1), dataclasses.replace(clip, frames=frames), second, place).recent])
+        assert np.allclose(*losses, rtol=5e-3), name
 
 
 def test_what_follows_training_runs_apart_from_the_cpu_too(trained: Avatar, clip, options: TrainingOptions, device, tmp_path: Path) -> None:
@@ -95,7 +100,7 @@ def test_what_follows_training_runs_apart_from_the_cpu_too(trained: Avatar, clip
     correction = PoseCorrection(clip.track.to(device))
     with torch.no_grad():
         correction.joints[3] = 0.5
-    correction.undo(rows_that_got_worse(avatar, correction, clip.frames, backend="auto"))
+    keep_what_helps(avatar, correction, clip.frames, backend="auto")
     correction.spread(clip.frames.rows)
     assert float(correction.joints.detach().abs().max()) == 0
     refined = correction.corrected()

@@ -43,7 +43,7 @@ TURN = Rotation.from_rotvec([0.3, -0.5, 0.2]).as_matrix()
 class PointAvatar(torch.nn.Module):
     """Some of a body's vertices as coloured Gaussians: it renders like an avatar, and can be the truth exactly."""
 
-    pose_encoder = None
+    follows_pose = False
 
     def __init__(self, body: BodyModel, betas: torch.Tensor) -> None:
         super().__init__()

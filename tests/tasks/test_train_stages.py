@@ -35,14 +35,17 @@ from tasks.settings import load_settings
 PARAMS = Path(__file__).parents[2] / "params.yaml"
 
 
-def write_params(folder: Path, *, stage1_steps: int = 12, **network) -> None:
+ENCODER = {"base_width": 4, "depth": 2, "reach": 0.35}
+
+
+def write_params(folder: Path, *, stage1_steps: int = 12, stage2: dict | None = None, **network) -> None:
     yaml = YAML(typ="safe", pure=True)
     values = yaml.load(PARAMS.read_text())
     quick = values["presets"]["quick"]
     quick["train_stage1"]["network"] |= {"features": 4, "width": 16, "layers": 2} | network
     quick["train_stage1"]["training"] |= {"steps": stage1_steps, "max_minutes": None, "checkpoint_every": 4}
     quick["train_stage2"]["training"] |= {"steps": 6, "max_minutes": None}
-    quick["train_stage2"]["pose_encoder"] |= {"base_width": 4, "depth": 2}
+    quick["train_stage2"] |= stage2 or {}
     values["split"]["heldout_every"] = 4
     with open(folder / "params.yaml", "w") as file:
         yaml.dump(values, file)
@@ -70,12 +73,15 @@ def subject(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clip, atlas: UvAtla
     return paths
 
 
-def test_the_training_stages_write_what_they_promise(subject: SubjectPaths) -> None:
+@pytest.mark.parametrize("published", [False, True], ids=["pose shapes", "pose encoder"])
+def test_the_training_stages_write_what_they_promise(subject: SubjectPaths, published: bool) -> None:
+    if published:
+        write_params(Path(), stage2={"pose_encoder": ENCODER, "pose_shapes": None})
     train_stage1.main()
     bake_pose_maps.main()
     train_stage2.main()
     first, second = (load_avatar(p / "avatar.safetensors") for p in (subject.stage1, subject.stage2))
-    assert first.pose_encoder is None and second.pose_encoder is not None
+    assert not first.follows_pose and second.follows_pose and (second.pose_encoder is not None) == published
     assert len(first.known_poses) == 5  # eight frames, two held out, one flagged
     assert read_track(subject.stage1 / "track.npz", made_by="train_stage1").num_frames == 8
     assert read_npz(subject.pose_maps / "pose_maps.npz", made_by="bake_pose_maps")["maps"].shape == (8, 3, 16, 16)
@@ -84,6 +90,15 @@ def test_the_training_stages_write_what_they_promise(subject: SubjectPaths) -> N
         assert all(np.isfinite(list(entry.values())).all() for entry in history)
     assert {"train_stage1", "train_stage2"} <= {p.stem for p in subject.seconds.glob("*.json")}
     assert not (subject.checkpoints / "stage1").exists()
+
+
+@pytest.mark.parametrize("encoder", [ENCODER, None], ids=["both", "neither"])
+def test_stage_2_wants_one_design(subject: SubjectPaths, encoder: dict | None) -> None:
+    train_stage1.main()
+    bake_pose_maps.main()
+    write_params(Path(), stage2={"pose_encoder": encoder} | ({} if encoder else {"pose_shapes": None}))
+    with pytest.raises(InputError, match="either pose_encoder or pose_shapes"):
+        train_stage2.main()
 
 
 def test_frames_held_out_and_flagged_are_not_trained_on(subject: SubjectPaths) -> None:

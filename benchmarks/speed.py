@@ -1,0 +1,190 @@
+"""Where the time of a training step goes, how much memory it takes, and how fast a finished avatar is drawn.
+
+Every part is run by itself on the prepared subject (frames/, masks/, fit/, uv/ and both stages must be there), forward and
+backward, and its median time is given beside that of the whole step. On a shared machine read the shares, not the times.
+
+    python -m benchmarks.speed                                        medians of 15
+    python -m benchmarks.speed --repeats 40 --out benchmarks/reports/speed.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import platform
+import resource
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from model.avatar import Attributes, Avatar
+from model.avatar_file import load_avatar
+from model.gaussians import Gaussians
+from model.losses import composite, picture_loss, surface_loss
+from model.pose import track_pose
+from model.pose_refinement import PoseCorrection
+from model.render.rasterize import choose_backend, rasterize
+from model.training import Training, TrainingOptions
+from tasks.artifacts import read_clip, read_segmentation, read_track, require, split_frames, subject_paths, write_json
+from tasks.options import options_from
+from tasks.provenance import code_commit
+from tasks.settings import Settings, load_settings
+from tasks.training_run import find_device, load_training_frames
+
+WARM_UP = 3  # runs before the clock starts: compilation, allocation
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--out", type=Path, default=None)
+    arguments = parser.parse_args()
+    settings = load_settings()
+    device = find_device(settings.render.backend)
+    report: dict[str, object] = {
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {os.environ.get('OMP_NUM_THREADS', 'all')} threads, {device.type}",
+        "torch": torch.__version__,
+        "commit": code_commit(),
+        "backend": choose_backend(settings.render.backend, device),
+        "repeats": arguments.repeats,
+    }
+    for stage in ("stage1", "stage2"):
+        training = prepared(settings, stage, device)
+        parts = {name: median_ms(run, arguments.repeats, device) for name, run in parts_of(training).items()}
+        fps = {name: round(1000 / median_ms(run, arguments.repeats, device), 1) for name, run in drawings_of(training).items()}
+        report[stage] = {"points": training.avatar.atlas.num_points, "ms": parts, "frames_per_second": fps}
+        show(stage, report[stage], training.options.frames_per_step)
+    report["peak_memory_mb"] = peak_memory_mb(device)
+    print(f"peak memory {report['peak_memory_mb']} MB; {report['machine']}; torch {report['torch']}; commit {report['commit']}")
+    if arguments.out:
+        write_json(arguments.out, report)
+
+
+def prepared(settings: Settings, stage: str, device: torch.device) -> Training:
+    """The training of one stage as it stands at its end, ready to go on."""
+    paths = subject_paths(settings.subject.name)
+    avatar = load_avatar(require(getattr(paths, stage) / "avatar.safetensors", made_by=f"train_{stage}")).to(device)
+    track = read_track(paths.stage1 / "track.npz", made_by="train_stage1")
+    split = split_frames(read_clip(paths), read_segmentation(paths), heldout_every=settings.split.heldout_every)
+    frames = load_training_frames(paths, track, split.train)
+    if avatar.pose_encoder is not None:
+        maps = [avatar.position_map(track_pose(track.to(device), row)) for row in frames.rows.tolist()]
+        frames = dataclasses.replace(frames, position_maps=torch.stack(maps).cpu())
+    section = getattr(settings.chosen, f"train_{stage}")
+    options = dataclasses.replace(options_from(section.training, TrainingOptions), steps=10**9, max_minutes=None)
+    correction = PoseCorrection(track.to(device))
+    return Training(avatar, correction, frames, options, lpips=None, backend=settings.render.backend, seed=settings.seed)
+
+
+def parts_of(training: Training) -> dict[str, Callable[[], None]]:
+    """The parts of a step, each forward and backward; those of one frame are to be counted `frames_per_step` times."""
+    avatar, frames, weights = training.avatar, training.frames, training.options.losses
+    frame = len(frames.rows) // 2
+    pose, window = training.correction.pose(frames.rows[frame]), training.windows[frame]
+    camera, white = training.camera.crop(*window), torch.ones(3, device=avatar.device)
+    image, mask = (t.to(avatar.device) for t in frames.picture(frame, window))
+    target = composite(image, mask, white)
+    avatar.train()
+    with torch.no_grad():
+        look = avatar.attributes(pose)
+        transforms = avatar.joint_transforms(pose)
+        gaussians = avatar.gaussians(look, transforms, seen_from=_viewer(training))
+        drawn = rasterize(gaussians, camera, white, backend=training.backend)
+
+    def loss_of(picture: Tensor, alpha: Tensor) -> list[Tensor]:
+        return [picture_loss(dataclasses.replace(drawn, image=picture, alpha=alpha), target, mask, weights, lpips=None)]
+
+    def surface_of(*attributes: Tensor) -> list[Tensor]:
+        return [surface_loss(Attributes(*attributes), avatar.atlas_neighbours, weights, progress=0.5)]
+
+    def posed(*values: Tensor) -> list[Tensor]:
+        return list(vars(avatar.gaussians(Attributes(*values[:3]), values[3], seen_from=_viewer(training))).values())[:3]
+
+    def splat(*values: Tensor) -> list[Tensor]:
+        return list(vars(rasterize(Gaussians(*values), camera, white, backend=training.backend)).values())[:2]
+
+    parts = {
+        "whole step": training.step,
+        "decoder": both_ways(lambda: list(vars(avatar.attributes()).values())),
+        "data, a frame": lambda: composite(*(t.to(avatar.device) for t in frames.picture(frame, window)), white),
+        "skinning and light, a frame": both_ways(posed, *vars(look).values(), transforms),
+        "rasteriser, a frame": both_ways(splat, *vars(gaussians).values()),
+        "picture loss, a frame": both_ways(loss_of, drawn.image, drawn.alpha),
+        "surface loss": both_ways(surface_of, *vars(look).values()),
+    }
+    if avatar.follows_pose:
+        parts["what follows the pose, a frame"] = both_ways(lambda: _following(avatar, pose))
+    return parts
+
+
+def drawings_of(training: Training) -> dict[str, Callable[[], None]]:
+    """Drawing the finished avatar, whole frames: baked, and with what follows the pose."""
+    avatar, track = training.avatar, training.correction.track
+    white = torch.ones(3, device=avatar.device)
+    avatar.eval()
+
+    @torch.no_grad()
+    def draw(look: Attributes | None) -> None:
+        avatar.render(track_pose(track, 0), training.camera, white, backend=training.backend, attributes=look)
+
+    with torch.no_grad():
+        baked = avatar.attributes(track_pose(track, 0))
+    return {"baked": lambda: draw(baked)} | ({"decoded for each pose": lambda: draw(None)} if avatar.follows_pose else {})
+
+
+def both_ways(compute: Callable[..., list[Tensor]], *inputs: Tensor) -> Callable[[], None]:
+    """A run of some computation and of its gradients."""
+    leaves = [x.detach().clone().requires_grad_(x.is_floating_point()) for x in inputs]
+
+    def run() -> None:
+        outputs = [x for x in compute(*leaves) if x.requires_grad]
+        if outputs:
+            torch.autograd.backward(outputs, [torch.ones_like(x) for x in outputs])
+
+    return run
+
+
+def median_ms(run: Callable[[], None], repeats: int, device: torch.device) -> float:
+    """Milliseconds of one run, the GPU's work included."""
+    times = []
+    for _ in range(WARM_UP + repeats):
+        start = time.perf_counter()
+        run()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        times.append(1000 * (time.perf_counter() - start))
+    return round(float(np.median(times[WARM_UP:])), 2)
+
+
+def peak_memory_mb(device: torch.device) -> dict[str, int]:
+    """The most that this process has held: main memory, and on a GPU the tensors there."""
+    peak = {"main": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024}
+    return peak | ({"gpu": torch.cuda.max_memory_allocated() // 2**20} if device.type == "cuda" else {})
+
+
+def show(stage: str, row: dict, frames_per_step: int) -> None:
+    print(f"{stage}: {row['points']} points, {frames_per_step} frames a step")
+    for name, value in row["ms"].items():
+        print(f"  {name:32s} {value:9.2f} ms  {100 * value * (frames_per_step if 'frame' in name else 1) / row['ms']['whole step']:5.0f} %")
+    print("  drawing: " + json.dumps(row["frames_per_second"]) + " frames a second", flush=True)
+
+
+def _following(avatar: Avatar, pose) -> list[Tensor]:
+    if avatar.pose_shapes is not None:
+        return [avatar.pose_shapes(pose.body_pose.detach())]
+    return [avatar.encode(avatar.position_map(pose)[None].repeat(2, 1, 1, 1))]  # batch statistics need two
+
+
+def _viewer(training: Training) -> Tensor:
+    w2c = training.camera.w2c
+    return (-w2c[:3, :3].T @ w2c[:3, 3]).to(training.device)
+
+
+if __name__ == "__main__":
+    main()
