@@ -15,6 +15,7 @@ from ruamel.yaml.error import YAMLError
 
 from model.avatar import PoseEncoderOptions
 from model.networks import NetworkOptions
+from model.pose_shapes import PoseShapeOptions
 from model.training import TrainingOptions
 from tasks.errors import InputError
 from tasks.options import section_of
@@ -31,6 +32,7 @@ SubjectName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,6
 NetworkSection = section_of(NetworkOptions)
 TrainingSection = section_of(TrainingOptions)
 PoseEncoderSection = section_of(PoseEncoderOptions)
+PoseShapeSection = section_of(PoseShapeOptions)
 
 
 class Section(BaseModel):
@@ -133,7 +135,8 @@ class BakePoseMapsSettings(Section):
 
 
 class TrainStage2Settings(Section):
-    pose_encoder: PoseEncoderSection
+    pose_encoder: PoseEncoderSection | None
+    pose_shapes: PoseShapeSection | None
     training: TrainingSection
 
 
