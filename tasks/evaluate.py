@@ -138,7 +138,7 @@ def describe_protocol(paths: SubjectPaths, inputs: Inputs, measured: Measured, s
 
 def write_results(paths: SubjectPaths, inputs: Inputs, measured: Measured, metrics: dict, settings: Settings) -> None:
     """Write the pictures, the report and the figures, each whole or not at all; the figures last."""
-    html = build_report(report_of(inputs, measured, metrics, settings))
+    html = build_report(report_of(paths, inputs, measured, metrics, settings))
     with replaced_folder(paths.results / "pictures") as folder:
         for name, (_, picture) in measured.sheets.items():
             write_image(folder / f"{name}.png", picture)

@@ -19,9 +19,9 @@ from model.lpips import Lpips
 from model.metrics import Similarity
 from model.pose import BodyPose, track_pose
 from tasks.artifacts import ClipInfo, FrameSplit, Segmentation, SubjectPaths, Truth, TruthView, read_frame, read_mask
-from tasks.pictures import SheetColumn, contact_sheet, error_map, on_white, spread_evenly, to_uint8
+from tasks.pictures import SheetColumn, contact_sheet, encode_jpeg, encode_webp, error_map, on_white, spread_evenly, to_uint8
 from tasks.progress import progress_bar
-from tasks.report import ReportFrame, encode_jpeg, picture_side
+from tasks.report import ReportFrame, picture_side
 from tasks.scoring import (
     Seen, Viewer, align_to_truth, camera_in_our_world, capped_psnr, common_joints, joint_errors_mm, motion_in_our_world, pose_at,
     score_picture, track_joints,
@@ -127,7 +127,7 @@ def measure_clip(paths: SubjectPaths, inputs: Inputs, viewers: dict[str, Viewer]
                     time_s=times[frame_id],
                     role=role,
                     note=_doubt(inputs, row, frame_id),
-                    video=encode_jpeg(video, max_side=side),
+                    video=encode_webp(video, max_side=side),
                     renders={stage: encode_jpeg(to_uint8(picture.image), max_side=side) for stage, picture in seen.items()},
                     errors={stage: encode_jpeg(error_map(picture.image, target), max_side=side // 2) for stage, picture in seen.items()},
                     psnr={stage: None if role == "flagged" else capped_psnr(picture.image, target) for stage, picture in seen.items()},

@@ -1,6 +1,6 @@
 """The report of one avatar: a single HTML file that needs no network and no other file.
 
-Pictures travel inside as JPEG, everything else as one JSON block; report_template.html draws the page from it.
+Pictures travel inside as JPEG or WebP, everything else as one JSON block; report_template.html draws the page from it.
 """
 
 from __future__ import annotations
@@ -12,22 +12,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
-from jaxtyping import UInt8
+
+from tasks.report_sections import Advice, PoseChange, ReportCoverage, ReportDoubts
 
 TEMPLATE = Path(__file__).with_name("report_template.html")
 PLACEHOLDER = "__CONTENT__"
-JPEG_QUALITY = 78
 MAX_CURVE_POINTS = 300
-MAX_PICTURE_SIDE = 512  # px
+MAX_PICTURE_SIDE = 480  # px
 MIN_PICTURE_SIDE = 160  # px
-FRAMES_AT_FULL_SIZE = 130  # about 80 kB each with two stages, which keeps the file near 12 MB
+FRAMES_AT_FULL_SIZE = 130  # about 60 kB each with two stages, which keeps the file below 12 MB
 
 
 @dataclass(frozen=True)
 class ReportFrame:
-    """One frame of the video beside the avatar; pictures are JPEG.
+    """One frame of the video beside the avatar; pictures are JPEG, the video's WebP.
 
     Attributes:
         frame_id: which frames/NNNNNN.png it is.
@@ -80,6 +79,10 @@ class Report:
         frames: the comparison, frame by frame.
         turntable: stage -> pictures all round the avatar.
         motions, sheets: what else there is to see.
+        poses: some frames before and after the refinement of their poses.
+        coverage: which parts of the body the camera saw.
+        doubts: which frames of the fit are in doubt.
+        advice: how to film better; empty where nothing is wrong.
         curves: stage -> term of the loss -> rows of (step, value).
         metrics: what metrics.json holds.
         error_scale: what the bright end of the error maps stands for.
@@ -97,6 +100,10 @@ class Report:
     turntable: dict[str, list[bytes]]
     motions: list[ReportMotion]
     sheets: list[ReportSheet]
+    poses: list[PoseChange]
+    coverage: ReportCoverage
+    doubts: ReportDoubts
+    advice: list[Advice]
     curves: dict[str, dict[str, list[tuple[float, float]]]]
     metrics: Mapping[str, object]
     error_scale: str
@@ -110,17 +117,6 @@ def picture_side(num_frames: int) -> int:
     """The side, px, at which a report of so many frames stays small enough to send around."""
     side = MAX_PICTURE_SIDE * min(1.0, FRAMES_AT_FULL_SIZE / max(num_frames, 1)) ** 0.5
     return max(MIN_PICTURE_SIDE, round(side))
-
-
-def encode_jpeg(image: UInt8[np.ndarray, "H W 3"], *, max_side: int) -> bytes:
-    """An RGB picture as JPEG, made smaller where its longer side exceeds `max_side` px."""
-    factor = max_side / max(image.shape[:2])
-    if factor < 1:
-        size = (max(1, round(image.shape[1] * factor)), max(1, round(image.shape[0] * factor)))
-        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    done, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-    assert done, "OpenCV writes JPEG on every platform"
-    return data.tobytes()
 
 
 def thin_curve(rows: list[tuple[float, float]]) -> list[tuple[float, float]]:

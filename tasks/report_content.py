@@ -7,9 +7,15 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from tasks.artifacts import SubjectPaths, read_json
 from tasks.measurement import STAGES, Inputs, Measured
-from tasks.pictures import ERROR_CEILING
-from tasks.report import Report, ReportMotion, ReportSheet, encode_jpeg, picture_side
+from tasks.pictures import ERROR_CEILING, encode_jpeg
+from tasks.report import Report, ReportMotion, ReportSheet, picture_side
+from tasks.report_advice import advise
+from tasks.report_coverage import report_coverage
+from tasks.report_doubts import doubted_rows, report_doubts
+from tasks.report_filming import look_at_clip
+from tasks.report_poses import pose_changes
 from tasks.settings import Settings
 from tasks.showcase import MOTION_FPS
 
@@ -27,11 +33,13 @@ SHEET_TITLES = {
 NO_CURVE = {"step", "seconds"}
 
 
-def report_of(inputs: Inputs, measured: Measured, metrics: Mapping, settings: Settings) -> Report:
+def report_of(paths: SubjectPaths, inputs: Inputs, measured: Measured, metrics: Mapping, settings: Settings) -> Report:
     """Gather everything that the page shows."""
     side = picture_side(len(measured.frames))
     last = metrics["protocol"]["last_stage"]
     seconds = metrics["seconds"]
+    fit = read_json(paths.fit / "fit.json", made_by="fit_smpl")
+    seen = look_at_clip(paths, inputs, doubted=len(doubted_rows(inputs, fit)))
     return Report(
         subject=settings.subject.name,
         summary=(
@@ -55,6 +63,10 @@ def report_of(inputs: Inputs, measured: Measured, metrics: Mapping, settings: Se
             for name, (caption, picture) in sorted(measured.sheets.items(), key=lambda item: list(SHEET_TITLES).index(item[0]))
             if name != "turntable"
         ],
+        poses=pose_changes(paths, inputs, backend=settings.render.backend),
+        coverage=report_coverage(seen, inputs.body, inputs.refined.betas, num_frames=len(inputs.split.train)),
+        doubts=report_doubts(paths, inputs, fit, seen.iou),
+        advice=advise(seen.filming),
         curves={name: rows for stage in STAGES for name, rows in _charts(stage, inputs.histories.get(stage, [])).items()},
         metrics=metrics,
         error_scale=f"{ERROR_CEILING} or more",

@@ -21,7 +21,7 @@ from model.pose import BodyPose, track_pose
 from model.render.rasterize import rasterize
 from tasks.artifacts import (
     ClipInfo, FrameSplit, Segmentation, SubjectPaths, Truth, TruthMotion, TruthView, frame_name, read_truth, write_image,
-    write_truth, write_truth_views,
+    write_json, write_truth, write_truth_views,
 )  # fmt: skip
 from tasks.evaluate import collect_metrics, record_run, write_results
 from tasks.measurement import SETS, STAGES, Inputs, Measured, measure
@@ -111,6 +111,7 @@ def paths(tmp_path_factory: pytest.TempPathFactory, avatar: PointAvatar, track: 
         seen = viewer.see(track_pose(track, row), track.camera)
         write_image(paths.frames / frame_name(row), np.round(seen.image * 255).astype(np.uint8))
         write_image(paths.masks / frame_name(row), np.where(seen.image.min(axis=2) < 1, 255, 0).astype(np.uint8))
+    write_json(paths.fit / "fit.json", {"distrusted": {"7": "joints accelerate by 90 m/s^2"}, "reprojection_px": 2.5})
     for stage in STAGES:
         (paths.work / stage).mkdir()
         (paths.work / stage / "avatar.safetensors").write_bytes(b"weights")
@@ -243,6 +244,8 @@ def test_results_are_written_whole_and_the_report_holds_all_frames(
     assert [frame["frame_id"] for frame in content["frames"]] == list(range(NUM_FRAMES))
     assert content["frames"][4]["role"] == "flagged" and "mask is empty" in content["frames"][4]["note"]
     assert {frame["frame_id"] for frame in content["frames"] if frame["role"] == "heldout"} == {3, 9}
+    assert set(content["doubts"]["doubted"]) == {"4", "7"}, "by the segmentation and by the fit"
+    assert content["coverage"]["num_frames"] == 9 and len(content["poses"]) == 9
     assert content["left_out"] == ["video frame 7: it does not decode"]
     assert set(content["curves"]) >= {"Stage 1: loss", "Stage 2: loss"}
 

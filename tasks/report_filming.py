@@ -1,0 +1,218 @@
+"""How the clip was filmed, in numbers: one pass over frames and masks, for the report's coverage, doubts and suggestions.
+
+Axes: F frames, V vertices, H x W pixels. Pixels are the source video's where a name says so, else the written frames'.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+
+from model.coverage import BodyPart, body_parts, facing_camera, look_at_body, outer_area, share_seen, turned_by
+from tasks.artifacts import ClipInfo, SubjectPaths, read_frame, read_mask
+from tasks.measurement import Inputs
+from tasks.progress import progress_bar
+
+EDGE = 2  # px of a frame; a mask that comes as near to the video's border is cut off by it
+CUT_WIDTH = 0.02  # of a frame's width; what touches the border over less is a stray pixel
+FINE, COARSE = 0.8, 1.6  # px, spreads of the blurs whose differences are fine and coarser detail
+MOVED = re.compile(r"up to (\d+) px \(([\d.]+)% of the width\)")  # in a note of extract_frames
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the pass over the clip finds.
+
+    Attributes:
+        vertex_frames: how many training frames saw each vertex of the body.
+        area: what each vertex stands for, m^2.
+        parts: of the body.
+        iou: of the body's outline with the mask, each frame of the track.
+        filming: the rest, which suggestions are made of.
+    """
+
+    vertex_frames: Int[np.ndarray, "V"]
+    area: Float[np.ndarray, "V"]
+    parts: list[BodyPart]
+    iou: Float[np.ndarray, "F"]
+    filming: Filming
+
+
+@dataclass(frozen=True)
+class Filming:
+    """How a clip was filmed.
+
+    Attributes:
+        source_width, source_height: of the upright video, px. person_px: median height of the person in it.
+        seconds: from the first to the last frame. frames: how many are used. dropped: how many showed nobody.
+        turned_deg: how much of a full turn the person shows the camera, by the fitted body.
+        seen: part of the body -> share of its surface that training frames saw, 0..1.
+        sides: the same of the left and the right one, for parts that come in pairs.
+        cut: edge of the video ("bottom", "top", "left", "right") -> frames in which it cuts the person off.
+        sharpness: median over the frames, see `fine_detail`. blurred: frames far below it.
+        brightness: of the bright parts of the picture (95th percentile), 0..1, median over the frames.
+        burnt: share of the person's pixels that are white, median. exposure_drift: how far the background's brightness strays.
+        outline_contrast: colour distance across the person's outline, CIELAB, median over the frames.
+        camera_px: how far the background moved in the video, and camera_share of its width; 0 where it stood still.
+        others: the most other people seen at once. flagged: frames whose mask is not trusted. doubted: whose pose is not.
+    """
+
+    source_width: int
+    source_height: int
+    person_px: float
+    seconds: float
+    frames: int
+    dropped: int
+    turned_deg: float
+    seen: Mapping[str, float]
+    sides: Mapping[str, tuple[float, float]]
+    cut: Mapping[str, int]
+    sharpness: float
+    blurred: int
+    brightness: float
+    burnt: float
+    exposure_drift: float
+    outline_contrast: float
+    camera_px: float
+    camera_share: float
+    others: int
+    flagged: int
+    doubted: int
+
+
+def look_at_clip(paths: SubjectPaths, inputs: Inputs, *, doubted: int) -> Seen:
+    """One pass over all frames of the refined track; `doubted` of them are not trusted by the fit."""
+    track, body, clip = inputs.refined, inputs.body, inputs.clip
+    trained, frame_ids = set(inputs.split.train), track.frame_ids.tolist()
+    vertex_frames, ious, pictures = np.zeros(body.num_vertices, int), [], []
+    cut = dict.fromkeys(("bottom", "top", "left", "right"), 0)
+    with progress_bar("which parts the camera saw", len(frame_ids)) as show:
+        for row, frame_id in enumerate(frame_ids):
+            image, mask = read_frame(paths, frame_id), read_mask(paths, frame_id)
+            view = look_at_body(body, track, row, mask)
+            ious.append(view.iou)
+            if frame_id in trained:
+                vertex_frames += view.seen
+            for edge in cut_edges(mask, clip):
+                cut[edge] += 1
+            pictures.append(measure_picture(image, mask))
+            show(row + 1)
+    parts, area = body_parts(body, track.betas), outer_area(body, track.betas)
+    sharpness, bright, burnt, background, contrast = np.array(pictures).T
+    boxes, pixel = np.array(clip.boxes), clip.crop[2] / clip.resolution
+    camera_px, camera_share = camera_moved(clip.notes)
+    filming = Filming(
+        source_width=clip.source_width,
+        source_height=clip.source_height,
+        person_px=float(np.median(boxes[:, 3] - boxes[:, 1])) * pixel,
+        seconds=clip.times[-1] - clip.times[0],
+        frames=len(frame_ids),
+        dropped=len(clip.dropped),
+        turned_deg=float(np.degrees(turned_by(facing_camera(track)))),
+        seen={part.name: share_seen(vertex_frames, area, part.vertices) for part in parts},
+        sides={part.name: tuple(share_seen(vertex_frames, area, side) for side in part.sides) for part in parts if part.sides},
+        cut=cut,
+        sharpness=_middle(sharpness),
+        blurred=count_blurred(sharpness, np.asarray(clip.times)),
+        brightness=_middle(bright),
+        burnt=_middle(burnt),
+        exposure_drift=float(np.ptp(np.nanpercentile(background, [5, 95]))) if np.isfinite(background).any() else 0.0,
+        outline_contrast=_middle(contrast),
+        camera_px=camera_px,
+        camera_share=camera_share,
+        others=clip.people - 1,
+        flagged=len(inputs.segmentation.flagged),
+        doubted=doubted,
+    )
+    return Seen(vertex_frames, area, parts, np.array(ious), filming)
+
+
+def cut_edges(mask: UInt8[np.ndarray, "H W"], clip: ClipInfo) -> list[str]:
+    """Which edges of the video the person touches. The frame may reach beyond the video, or show only a part of it."""
+    height, width = mask.shape
+    x0, y0, side = clip.crop
+    pixels = width / side
+    top, bottom, left, right = (-y0 * pixels, (clip.source_height - y0) * pixels, -x0 * pixels, (clip.source_width - x0) * pixels)
+    lines = {}
+    if bottom <= height:
+        lines["bottom"] = mask[max(int(bottom) - 1 - EDGE, 0) : int(bottom)].max(0)
+    if top >= 0:
+        lines["top"] = mask[int(np.ceil(top)) : int(np.ceil(top)) + 1 + EDGE].max(0)
+    if left >= 0:
+        lines["left"] = mask[:, int(np.ceil(left)) : int(np.ceil(left)) + 1 + EDGE].max(1)
+    if right <= width:
+        lines["right"] = mask[:, max(int(right) - 1 - EDGE, 0) : int(right)].max(1)
+    return [edge for edge, line in lines.items() if (line > 127).sum() > CUT_WIDTH * width]
+
+
+def measure_picture(image: UInt8[np.ndarray, "H W 3"], mask: UInt8[np.ndarray, "H W"]) -> tuple[float, float, float, float, float]:
+    """Fine detail of the person, bright end of the picture, burnt share, brightness behind the person, contrast of the outline.
+
+    NaN where a frame has no person, or nothing else.
+    """
+    person, behind = mask > 127, mask < 64
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    burnt = float((image.min(2) >= 250)[person].mean()) if person.any() else np.nan
+    background = float(np.median(grey[behind]) / 255) if behind.any() else np.nan
+    return fine_detail(grey, person), float(np.percentile(grey, 95) / 255), burnt, background, outline_contrast(image, person)
+
+
+def fine_detail(grey: UInt8[np.ndarray, "H W"], person: np.ndarray) -> float:
+    """Contrast of the finest detail on the person against that of detail twice as large: blur takes the finest first.
+
+        s = std(I - G_FINE I) / std(G_FINE I - G_COARSE I)
+
+    The ratio forgives plain clothes and dim light, which lower both; NaN where no person is.
+    """
+    inner = cv2.erode(person.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
+    if inner.sum() < 100:
+        return np.nan
+    picture = grey.astype(np.float32)
+    fine, coarse = (cv2.GaussianBlur(picture, (0, 0), spread) for spread in (FINE, COARSE))
+    return float((picture - fine)[inner].std() / max((fine - coarse)[inner].std(), 1e-3))
+
+
+def outline_contrast(image: UInt8[np.ndarray, "H W 3"], person: np.ndarray) -> float:
+    """Median distance of colours just inside from those just outside the outline, CIELAB; NaN without an outline."""
+    inside, reach = person.astype(np.uint8), max(2, round(0.012 * person.shape[1]))
+    distance = cv2.distanceTransform(inside, cv2.DIST_L2, 3) - cv2.distanceTransform(1 - inside, cv2.DIST_L2, 3)
+    gx, gy = cv2.Sobel(distance, cv2.CV_32F, 1, 0), cv2.Sobel(distance, cv2.CV_32F, 0, 1)
+    rows, columns = np.nonzero((distance >= 1) & (distance < 2) & person)
+    if len(rows) < 20:
+        return np.nan
+    step = np.stack([gy[rows, columns], gx[rows, columns]], 1)
+    step *= reach / np.maximum(np.linalg.norm(step, axis=1, keepdims=True), 1e-6)
+    lab = cv2.cvtColor(cv2.GaussianBlur(image, (0, 0), 1.0).astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
+    places = np.stack([rows, columns], 1)
+    limit = np.array(person.shape) - 1
+    a, b = (np.clip(np.rint(places + sign * step), 0, limit).astype(int) for sign in (1, -1.5))
+    return float(np.median(np.linalg.norm(lab[a[:, 0], a[:, 1]] - lab[b[:, 0], b[:, 1]], axis=1)))
+
+
+BLURRED, AROUND = 0.7, 1.0  # of the sharpest detail within so many seconds
+
+
+def count_blurred(sharpness: Float[np.ndarray, "F"], times: Float[np.ndarray, "F"]) -> int:
+    """Frames that are much less sharp than others shortly before or after: what motion does, and not what a back view does."""
+    near = np.abs(times[:, None] - times) <= AROUND
+    best = np.nanmax(np.where(near, sharpness, 0.0), axis=1)
+    return int((sharpness < BLURRED * best).sum())
+
+
+def camera_moved(notes: list[str]) -> tuple[float, float]:
+    """How far the background moved by the notes of extract_frames: px of the video and share of its width; 0 for not at all."""
+    for note in notes:
+        if found := MOVED.search(note):
+            return float(found[1]), float(found[2]) / 100
+    return 0.0, 0.0
+
+
+def _middle(values: Float[np.ndarray, "F"]) -> float:
+    """The median of what is known; NaN where nothing is."""
+    finite = values[np.isfinite(values)]
+    return float(np.median(finite)) if len(finite) else float("nan")
