@@ -6,6 +6,7 @@ Modules are read, never imported; the command line is asked for its own help.
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,12 +18,21 @@ if TYPE_CHECKING:
 
 PROJECT = Path(__file__).resolve().parents[1]
 ROOMS = ("model", "tasks")
+PLACEHOLDER = re.compile(r"<([a-z][a-z_]*\d?)>")
+TAGS = frozenset(
+    "a b blockquote br code dd details div dl dt em h1 h2 h3 h4 h5 h6 hr i li nav ol p pre section span strong sub summary sup table tbody td th thead tr ul".split()
+)
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Add decisions and packages to the navigation, behind what mkdocs.yml names."""
     config.nav = full_nav(config.nav)
     return config
+
+
+def on_page_content(html: str, **_: object) -> str:
+    """Show placeholders of docstrings, such as <subject>, which a browser would take for tags of its own."""
+    return PLACEHOLDER.sub(lambda found: found[0] if found[1] in TAGS else f"&lt;{found[1]}&gt;", html)
 
 
 def full_nav(nav: list[dict]) -> list[dict]:

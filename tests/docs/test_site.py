@@ -193,6 +193,7 @@ def test_the_site_builds_without_a_warning_and_fetches_nothing(tmp_path: Path) -
     for page in tmp_path.rglob("*.html"):
         fetched = re.findall(r"<(?:script|img|iframe|link)[^>]*?(?:src|href)=\"?(?:https?:)?//[^\s>]*", page.read_text(encoding="utf-8"))
         assert not fetched, f"{page.name}: {fetched}"
+    assert "<subject>" not in (tmp_path / "reference/tasks.html").read_text(encoding="utf-8"), "a tag to a browser"
     import model.body.skinning as skinning
 
     sentence = skinning.__doc__.splitlines()[0]
