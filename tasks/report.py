@@ -77,6 +77,7 @@ class Report:
         tiles: (label, value) of the figures at the top.
         fps: frames per second at which the comparison plays.
         frames: the comparison, frame by frame.
+        middles: where the person stands in each of them, from left to right, 0..1.
         turntable: stage -> pictures all round the avatar.
         motions, sheets: what else there is to see.
         poses: some frames before and after the refinement of their poses.
@@ -97,6 +98,7 @@ class Report:
     tiles: list[tuple[str, str]]
     fps: float
     frames: list[ReportFrame]
+    middles: list[float]
     turntable: dict[str, list[bytes]]
     motions: list[ReportMotion]
     sheets: list[ReportSheet]

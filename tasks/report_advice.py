@@ -22,7 +22,7 @@ SHORT_SECONDS = 4.0
 FEW_FRAMES = 40
 LOST_SHARE = 0.05  # of the frames, in which nobody was found
 BLURRED_SHARE = 0.1  # of the frames, much less sharp than their neighbours
-SOFT_DETAIL = 0.4  # see fine_detail: a sharp picture has 0.6 to 0.9
+SOFT_DETAIL = 0.04  # see fine_detail: a sharp picture has 0.1 to 0.3
 DIM = 0.35  # brightness of the bright parts of the picture, 0..1
 BURNT_SHARE = 0.1  # of the person's pixels, white
 EXPOSURE_DRIFT = 0.08  # 0..1, of the background's brightness
@@ -142,7 +142,7 @@ def move_slowly(f: Filming) -> list[Advice]:
 def focus(f: Filming) -> list[Advice]:
     if not f.sharpness < SOFT_DETAIL:
         return []
-    text = f"The person is soft throughout: its finest detail has {f.sharpness:.2f} of the contrast of coarser detail, where a sharp picture has 0.6 or more."
+    text = f"The person is blurred throughout: its fine detail measures {f.sharpness:.2f}, where a sharp picture has 0.1 to 0.3."
     return [Advice("focus", "Clean the lens, tap on the person to focus, and record at a higher quality.", text)]
 
 

@@ -49,6 +49,7 @@ def report_of(paths: SubjectPaths, inputs: Inputs, measured: Measured, metrics: 
         tiles=_tiles(metrics, last),
         fps=min(inputs.clip.fps, 30.0),
         frames=measured.frames,
+        middles=_middles(inputs),
         turntable={stage: [encode_jpeg(p, max_side=side) for p in pictures] for stage, pictures in measured.turntable.items()},
         motions=[
             ReportMotion(
@@ -75,6 +76,13 @@ def report_of(paths: SubjectPaths, inputs: Inputs, measured: Measured, metrics: 
         choices=_choices(inputs, metrics, settings),
         seconds={stage: seconds[stage] for stage in STAGE_ORDER if stage in seconds},
     )
+
+
+def _middles(inputs: Inputs) -> list[float]:
+    """Where the person stands in each frame of the track, share of the frame's width."""
+    boxes = dict(zip(inputs.clip.frame_ids, inputs.clip.boxes, strict=True))
+    places = [(boxes[frame_id][0] + boxes[frame_id][2]) / 2 / inputs.clip.resolution for frame_id in inputs.refined.frame_ids.tolist()]
+    return [round(min(max(place, 0.0), 1.0), 3) for place in places]
 
 
 def curves_of(history: list[dict]) -> dict[str, list[tuple[int, float]]]:

@@ -61,7 +61,7 @@ def report_doubts(paths: SubjectPaths, inputs: Inputs, record: Mapping, iou: Flo
             DoubtSeries("joints moved by the refinement", "px", _rounded(moved, 1), False),
         ],
         worst=[
-            DoubtThumb(row, doubted.get(row) or f"confidence {confidence[row]:.2f}, IoU {iou[row]:.2f}", encode_jpeg(draw_fit(paths, inputs, row), max_side=THUMB))
+            DoubtThumb(row, doubted.get(row) or f"confidence {confidence[row]:.2f}, overlap {iou[row]:.2f}", encode_jpeg(draw_fit(paths, inputs, row), max_side=THUMB))
             for row in worst
         ],
     )

@@ -18,9 +18,10 @@ from tasks.artifacts import ClipInfo, SubjectPaths, read_frame, read_mask
 from tasks.measurement import Inputs
 from tasks.progress import progress_bar
 
-EDGE = 2  # px of a frame; a mask that comes as near to the video's border is cut off by it
-CUT_WIDTH = 0.02  # of a frame's width; what touches the border over less is a stray pixel
-FINE, COARSE = 0.8, 1.6  # px, spreads of the blurs whose differences are fine and coarser detail
+CUT_WIDTH = 0.02  # of a frame's width; what touches the video's border over less is a stray pixel
+NEAR, FAR = 1, 4  # px, whose ratio is that of differences in a picture without any fine detail
+DIRECTIONS = ((0, 1), (1, 0), (1, 1), (1, -1))  # rows and columns of a step
+BLURRED, AROUND = 0.4, 1.0  # of the finest detail within so many seconds
 MOVED = re.compile(r"up to (\d+) px \(([\d.]+)% of the width\)")  # in a note of extract_frames
 
 
@@ -139,14 +140,14 @@ def cut_edges(mask: UInt8[np.ndarray, "H W"], clip: ClipInfo) -> list[str]:
     pixels = width / side
     top, bottom, left, right = (-y0 * pixels, (clip.source_height - y0) * pixels, -x0 * pixels, (clip.source_width - x0) * pixels)
     lines = {}
-    if bottom <= height:
-        lines["bottom"] = mask[max(int(bottom) - 1 - EDGE, 0) : int(bottom)].max(0)
-    if top >= 0:
-        lines["top"] = mask[int(np.ceil(top)) : int(np.ceil(top)) + 1 + EDGE].max(0)
-    if left >= 0:
-        lines["left"] = mask[:, int(np.ceil(left)) : int(np.ceil(left)) + 1 + EDGE].max(1)
-    if right <= width:
-        lines["right"] = mask[:, max(int(right) - 1 - EDGE, 0) : int(right)].max(1)
+    if 1 <= bottom <= height:
+        lines["bottom"] = mask[int(bottom) - 1]
+    if 0 <= top < height:
+        lines["top"] = mask[int(np.ceil(top))]
+    if 0 <= left < width:
+        lines["left"] = mask[:, int(np.ceil(left))]
+    if 1 <= right <= width:
+        lines["right"] = mask[:, int(right) - 1]
     return [edge for edge, line in lines.items() if (line > 127).sum() > CUT_WIDTH * width]
 
 
@@ -163,18 +164,25 @@ def measure_picture(image: UInt8[np.ndarray, "H W 3"], mask: UInt8[np.ndarray, "
 
 
 def fine_detail(grey: UInt8[np.ndarray, "H W"], person: np.ndarray) -> float:
-    """Contrast of the finest detail on the person against that of detail twice as large: blur takes the finest first.
+    """How much finer than a smooth ramp the person's detail is, in the direction that shows least of it (motion blurs one).
 
-        s = std(I - G_FINE I) / std(G_FINE I - G_COARSE I)
+    With d_k the differences of pixels k apart, which grow with k where all is smooth and not at all where all is detail:
 
-    The ratio forgives plain clothes and dim light, which lower both; NaN where no person is.
+        s = (FAR r - 1) / (FAR - 1),   r = min over directions of std(d_NEAR) / std(d_FAR)
+
+    About 0.1 to 0.3 for a sharp picture, below 0.05 for a blurred one, whatever contrast and light are; NaN without a person.
     """
-    inner = cv2.erode(person.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
+    inner = cv2.erode(person.astype(np.uint8), np.ones((2 * FAR + 1,) * 2, np.uint8)) > 0
     if inner.sum() < 100:
         return np.nan
     picture = grey.astype(np.float32)
-    fine, coarse = (cv2.GaussianBlur(picture, (0, 0), spread) for spread in (FINE, COARSE))
-    return float((picture - fine)[inner].std() / max((fine - coarse)[inner].std(), 1e-3))
+
+    def spread(step: tuple[int, int], distance: int) -> float:
+        moved = np.roll(picture, (-distance * step[0], -distance * step[1]), (0, 1))
+        return float((moved - picture)[inner].std())
+
+    least = min(spread(step, NEAR) / max(spread(step, FAR), 1e-3) for step in DIRECTIONS)
+    return (FAR * least - NEAR) / (FAR - NEAR)
 
 
 def outline_contrast(image: UInt8[np.ndarray, "H W 3"], person: np.ndarray) -> float:
@@ -192,9 +200,6 @@ def outline_contrast(image: UInt8[np.ndarray, "H W 3"], person: np.ndarray) -> f
     limit = np.array(person.shape) - 1
     a, b = (np.clip(np.rint(places + sign * step), 0, limit).astype(int) for sign in (1, -1.5))
     return float(np.median(np.linalg.norm(lab[a[:, 0], a[:, 1]] - lab[b[:, 0], b[:, 1]], axis=1)))
-
-
-BLURRED, AROUND = 0.7, 1.0  # of the sharpest detail within so many seconds
 
 
 def count_blurred(sharpness: Float[np.ndarray, "F"], times: Float[np.ndarray, "F"]) -> int:

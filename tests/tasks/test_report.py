@@ -52,6 +52,7 @@ def a_report() -> Report:
         tiles=[("PSNR", "28.5 dB")],
         fps=10.0,
         frames=frames,
+        middles=[0.5] * NUM_FRAMES,
         turntable={"stage1": [picture()], "stage2": [picture()]},
         motions=[ReportMotion("a motion", "built in", 10.0, {"stage2": [picture()]})],
         sheets=[ReportSheet("held-out frames", "video, avatar, error", picture())],

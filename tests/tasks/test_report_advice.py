@@ -18,7 +18,7 @@ GOOD = Filming(
     source_width=1080, source_height=1920, person_px=1200.0, seconds=10.0, frames=100, dropped=0, turned_deg=350.0,
     seen={"head, front": 1.0, "head, back": 0.9, "crown": 0.8, "torso, front": 1.0, "torso, back": 1.0, "arms": 0.9, "armpits": 0.8, "hands": 0.9, "soles": 0.1},
     sides={"arms": (0.9, 0.9), "hands": (0.9, 0.9), "legs": (1.0, 1.0), "feet": (0.9, 0.9)},
-    cut={"bottom": 0, "top": 0, "left": 0, "right": 0}, sharpness=0.8, blurred=0, brightness=0.8, burnt=0.0, exposure_drift=0.0,
+    cut={"bottom": 0, "top": 0, "left": 0, "right": 0}, sharpness=0.2, blurred=0, brightness=0.8, burnt=0.0, exposure_drift=0.0,
     outline_contrast=30.0, camera_px=0.0, camera_share=0.0, others=0, flagged=0, doubted=0,
 )  # fmt: skip
 
@@ -47,7 +47,7 @@ CASES = {  # rule -> (what is wrong, what is just not wrong, words that the text
     "show_crown": ({"seen": seen(crown=0.1)}, {"seen": seen(crown=rules.HIDDEN_CROWN)}, ("10%", "head")),
     "film_longer": ({"seconds": 2.5}, {"seconds": rules.SHORT_SECONDS}, ("2.5 s", "100")),
     "move_slowly": ({"blurred": 11}, {"blurred": 10}, ("11 of 100",)),
-    "focus": ({"sharpness": 0.2}, {"sharpness": rules.SOFT_DETAIL}, ("0.20",)),
+    "focus": ({"sharpness": 0.01}, {"sharpness": rules.SOFT_DETAIL}, ("0.01",)),
     "more_light": ({"brightness": 0.2}, {"brightness": rules.DIM}, ("20%",)),
     "less_light": ({"burnt": 0.3}, {"burnt": rules.BURNT_SHARE}, ("30%",)),
     "lock_exposure": ({"exposure_drift": 0.2}, {"exposure_drift": rules.EXPOSURE_DRIFT}, ("20%",)),
