@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 import shutil
@@ -11,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from tasks.report import build_report
-from tests.tasks.test_report import a_report
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 PROBE = """
@@ -40,7 +40,10 @@ document.title = JSON.stringify(found);
 @pytest.mark.slow
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine (Debian: apt install chromium)")
 def test_the_page_draws_itself_and_the_handle_moves(tmp_path: Path) -> None:
-    page = build_report(a_report()).replace("<main", PROBE + "<main", 1).replace("</body>", ACT + "</body>")
+    spec = importlib.util.spec_from_file_location("report_beside", Path(__file__).with_name("test_report.py"))
+    beside = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(beside)
+    page = build_report(beside.a_report()).replace("<main", PROBE + "<main", 1).replace("</body>", ACT + "</body>")
     (tmp_path / "report.html").write_text(page)
     command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", f"--user-data-dir={tmp_path / 'user'}"]
     out = subprocess.run([*command, "--dump-dom", f"file://{tmp_path / 'report.html'}"], capture_output=True, text=True, timeout=60, check=True)
