@@ -41,16 +41,16 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> small_run.Run:
     return small_run.Run(folder, folder / "results" / small_run.SUBJECT / "avatar.html", said.getvalue(), avatar, body, track)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[chromium.Browser]:
-    """A browser with software WebGL, for all tests of a session."""
+    """A browser with software WebGL, for all tests of this folder; it ends before the next folder's, since it goes on drawing."""
     if chromium.find_chromium() is None:
         pytest.skip("no Chromium on this machine")
     with chromium.chromium(*chromium.SOFTWARE_GL) as started:
         yield started
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def _open(browser: chromium.Browser, run: small_run.Run) -> chromium.Browser:
     return opened(browser, run, "?play=0")
 
