@@ -6,6 +6,7 @@ fits into memory.
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
@@ -22,6 +23,7 @@ from tasks.errors import InputError
 FORMATS = (".mp4", ".gif", ".webp", ".png")
 WITH_ALPHA = (".webp", ".png", "")
 GIF_FASTEST = 50.0  # frames per second; players slow faster ones down to 10
+PICTURE_NAME = re.compile(r"\d{6,}\.png")  # in a folder of pictures
 CRF = 18  # H.264 quality, lower is better
 
 
@@ -29,11 +31,20 @@ def check_format(path: Path) -> str:
     """The kind of a path: its ending in lower case, or "" for a folder of pictures.
 
     Raises:
-        InputError: no such kind.
+        InputError: no such kind; a folder where a film is to be, a file where a folder is to be, or a folder that holds anything
+            but pictures from before, for it is replaced as a whole.
     """
     suffix = path.suffix.lower()
     if suffix and suffix not in FORMATS:
         raise InputError(f"expected a name that ends in {', '.join(FORMATS)}, or a folder for single pictures, came {path.name}")
+    if suffix and path.is_dir():
+        raise InputError(f"expected a file's name, {path} is a folder; choose another name with --out")
+    if not suffix and path.exists():
+        if not path.is_dir():
+            raise InputError(f"expected a folder for single pictures, {path} is a file; choose another name with --out")
+        others = [inside.name for inside in path.iterdir() if not PICTURE_NAME.fullmatch(inside.name)]
+        if others:
+            raise InputError(f"expected a new folder, or one with pictures from before only, for it is replaced as a whole; {path} holds {min(others)}; choose another name with --out")
     return suffix
 
 

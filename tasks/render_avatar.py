@@ -143,7 +143,6 @@ class Photographer:
             return _bytes(covered + (1 - alpha) * self.color)
         return _bytes(np.concatenate([np.divide(covered, alpha, out=np.zeros_like(covered), where=alpha > 1e-4), alpha], axis=-1))
 
-
     def shadow(self, attributes: Attributes, pose: BodyPose) -> Gaussians:
         """What lies on the floor below the body: its points dropped there, soft, and the fainter the higher they were."""
         count = self.avatar.atlas_points_rest.shape[0]

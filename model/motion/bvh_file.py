@@ -135,6 +135,8 @@ def _hierarchy(head: str, path: Path) -> tuple[list[str], list[int], list[list[f
                     raise MotionError(f"{path}, line {number}: a }} without its {{")
                 open_joints.pop()
             elif key == "OFFSET" and open_joints:
+                if len(words) < 3:
+                    raise MotionError(f"{path}, line {number}: expected OFFSET x y z, came {' '.join([word, *words])!r}")
                 offsets[open_joints[-1]], words = _numbers(words[:3], path, number), words[3:]
             elif key == "CHANNELS" and open_joints:
                 count = int(_numbers(words[:1], path, number)[0]) if words else 0
@@ -156,7 +158,7 @@ def _numbers(words: list[str], path: Path, number: int) -> list[float]:
         values = [np.nan]
     if not np.isfinite(values).all() or not values:
         raise MotionError(f"{path}, line {number}: expected numbers, came {' '.join(words)!r}")
-    return values if len(values) != 2 else [*values, 0.0]
+    return values
 
 
 def _table(tail: str, path: Path) -> tuple[int, float, Float[np.ndarray, "N"]]:

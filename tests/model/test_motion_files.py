@@ -263,6 +263,7 @@ TINY = "HIERARCHY\nROOT Hips\n{\nOFFSET 0 0 0\nCHANNELS 6 Xposition Yposition Zp
         (("0 0 0 0 0 0\n", "0 0 0 0 nan 0\n"), "not finite"),
         (("0 0 0 0 0 0\n", "0 0 0 zero 0 0\n"), "rows of numbers"),
         (("OFFSET 0 0 0", "OFFSET a b c"), "line 4: expected numbers"),
+        (("OFFSET 0 0 0", "OFFSET 0 0"), "line 4: expected OFFSET x y z"),
         (("Zrotation", "Wrotation"), "expected 6 channels"),
         (("}\n}\nMOTION", "}\nMOTION"), "not closed"),
         (("OFFSET 0 1 0\n}", "OFFSET 0 1 0\n}\n}\n}"), r"without its \{"),

@@ -108,6 +108,19 @@ def test_a_folder_has_one_picture_a_frame_and_a_png_is_the_first(actor: Actor, w
     assert np.array_equal(read_image(tmp_path / "frames" / names[0]), read_image(tmp_path / "one.png"))
 
 
+def test_a_folder_is_replaced_only_where_it_holds_pictures_from_before(actor: Actor, wave: Motion, tmp_path: Path) -> None:
+    pictures, mine = tmp_path / "pictures", tmp_path / "mine"
+    render_avatar(actor, wave, LOOK, pictures)
+    render_avatar(actor, wave, replace(LOOK, background="black"), pictures)
+    assert len(list(pictures.iterdir())) == wave.num_frames
+    mine.mkdir()
+    (mine / "letter.txt").write_text("dear")
+    with pytest.raises(InputError, match="holds letter.txt"):
+        render_avatar(actor, wave, LOOK, mine)
+    assert [path.name for path in mine.iterdir()] == ["letter.txt"]
+    assert not leftovers(tmp_path)
+
+
 def test_alpha_over_a_colour_is_the_picture_on_that_colour(actor: Actor, wave: Motion) -> None:
     path = module.find_camera_path(LOOK, wave)
     pose, camera = actor.placement.carry(wave, slice(0, 1))[0], path.camera(0, 48, 64)
