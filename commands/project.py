@@ -91,7 +91,14 @@ def known_subjects() -> list[str]:
 
 
 def chosen_subject(subject: str | None) -> str:
-    """The subject asked for, else the one that params.yaml names."""
-    from tasks.settings import load_settings
+    """The subject asked for, else the one that params.yaml names.
 
-    return subject or load_settings().subject.name
+    Raises:
+        InputError: no name that a subject can have, so that it would lead out of work/.
+    """
+    from tasks.settings import is_subject_name, load_settings
+
+    if subject is not None and not is_subject_name(subject):
+        known = ", ".join(known_subjects()) or "none yet"
+        raise InputError(f"expected the name of a subject (small letters, digits, - and _), came {subject!r}; subjects with an avatar: {known}")
+    return load_settings().subject.name if subject is None else subject

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -185,9 +186,11 @@ def background_color(text: str) -> Float[np.ndarray, "3"] | None:
 
 
 def check_look(look: Look) -> None:
-    """Raise InputError for a size or a supersampling that cannot be rendered."""
+    """Raise InputError for a size, a number of turns or a supersampling that cannot be rendered."""
     if not all(SIZES[0] <= side <= SIZES[1] for side in (look.width, look.height)):
         raise InputError(f"expected a width and a height within {SIZES[0]} and {SIZES[1]} px, came {look.width} x {look.height}")
+    if not math.isfinite(look.turns):
+        raise InputError(f"expected a number of turns, came {look.turns}")
     if not 1 <= look.supersampling <= MAX_SUPERSAMPLING:
         raise InputError(f"expected a supersampling of 1 to {MAX_SUPERSAMPLING}, came {look.supersampling}")
 

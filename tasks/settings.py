@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -204,6 +204,15 @@ def load_settings(path: Path = PARAMS_FILE) -> Settings:
     except (YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is no valid YAML: {error}") from error
     return check_settings(values, name=str(path))
+
+
+def is_subject_name(text: str) -> bool:
+    """Whether a subject can be called so."""
+    try:
+        TypeAdapter(SubjectName).validate_python(text)
+    except ValidationError:
+        return False
+    return True
 
 
 def check_settings(values: object, *, name: str) -> Settings:

@@ -23,6 +23,8 @@ from model.fitting.rotations import rotation_from_vector, vector_from_rotation
 from model.motion.skeleton import Skeleton
 from model.pose import BodyPose
 
+MAX_FRAMES = 200_000  # nearly two hours at 30 a second; a rate that makes more was mistyped, and would fill the memory
+
 
 class MotionError(ValueError):
     """A file or array that is no motion, or none that can be used; the message says what was expected and what came."""
@@ -125,12 +127,17 @@ def at_rate(motion: Motion, fps: float, *, speed: float = 1.0) -> Motion:
 
     Args:
         speed: 2 plays it in half the time.
+
+    Raises:
+        MotionError: a rate or a speed that is none, or that makes more than MAX_FRAMES.
     """
     if fps == motion.fps and speed == 1.0:
         return motion
     if not (fps > 0 and speed > 0):
         raise MotionError(f"expected frames per second and speed above 0, came {fps:g} and {speed:g}")
     duration = motion.seconds / speed
+    if duration * fps > MAX_FRAMES:
+        raise MotionError(f"expected at most {MAX_FRAMES} frames, {fps:g} a second and speed {speed:g} make {duration * fps:.3g} of {motion.name}")
     if motion.loops:
         count = max(1, round(duration * fps))
         places = torch.arange(count, dtype=torch.float64) / count * motion.num_frames

@@ -138,6 +138,7 @@ def test_motions_are_listed_with_their_lengths() -> None:
         (("animate", "--motion", "walk"), "dvc repro train_stage"),
         (("animate", "--motion", "walk", "--avatar", "no.safetensors"), "found nothing"),
         (("animate", "--motion", "walk", "--subject", "nobody"), "work/nobody"),
+        (("animate", "--motion", "walk", "--subject", "../elsewhere"), "expected the name of a subject"),
         (("render", "--stage", "stage9"), "expected a stage stage1 or stage2"),
     ],
 )

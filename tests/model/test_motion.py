@@ -258,6 +258,12 @@ def test_a_rate_that_is_none_is_refused() -> None:
         at_rate(_line(3, fps=10.0), -1.0)
 
 
+@pytest.mark.parametrize(("fps", "speed"), [(1e9, 1.0), (math.inf, 1.0), (30.0, 1e-9)])
+def test_a_rate_that_would_fill_the_memory_is_refused(fps: float, speed: float) -> None:
+    with pytest.raises(MotionError, match="at most 200000 frames"):
+        at_rate(_line(10, fps=10.0), fps, speed=speed)
+
+
 def test_soles_without_a_surface_are_near_those_with_one(skeleton: Skeleton) -> None:
     plain = skeleton_without_surface(skeleton.joints_rest, skeleton.parents)
     assert plain.floor_rest == pytest.approx(skeleton.floor_rest, abs=0.02)

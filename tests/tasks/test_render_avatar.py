@@ -290,6 +290,7 @@ def test_videos_are_told_by_their_ending() -> None:
         ({"background": "puce"}, "film.mp4", "#rrggbb, came 'puce'"),
         ({"width": 4}, "film.mp4", "within 16 and 8192"),
         ({"supersampling": 9}, "film.mp4", "supersampling of 1 to 4"),
+        ({"turns": float("nan")}, "film.mp4", "number of turns, came nan"),
         ({"camera": "spiral"}, "film.mp4", "turntable"),
         ({"camera": "none.json"}, "film.mp4", "expected a list of keys"),
     ],
