@@ -87,7 +87,7 @@ def train(paths: SubjectPaths, avatar: Avatar, track: BodyTrack, frames: Trainin
         backend=backend,
         seed=settings.seed,
     )
-    key = fingerprint(section, frames, track, str(settings.seed), str(float(avatar.features.features.double().sum())))
+    key = fingerprint(section, frames, track, str(settings.seed), avatar=avatar)
     train_to_the_end(training, paths.checkpoints / "stage2", key, name="stage 2", every=options.checkpoint_every)
     return Trained(dynamic.eval(), training.history)
 

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from pydantic import BaseModel
 
+from model.avatar import Avatar
 from model.body.track import BodyTrack
 from model.camera import camera_from_focal
 from model.checkpoint import clear_checkpoints, load_checkpoint, save_checkpoint
@@ -83,8 +84,8 @@ def find_lpips(weight: float) -> Lpips | None:
     return lpips
 
 
-def fingerprint(section: BaseModel, frames: TrainingFrames, track: BodyTrack, *more: str) -> str:
-    """What a training depends on, as one hash: a checkpoint of another training must not be gone on from."""
+def fingerprint(section: BaseModel, frames: TrainingFrames, track: BodyTrack, *more: str, avatar: Avatar | None = None) -> str:
+    """What a training depends on, the avatar that it starts from included: a checkpoint of another training must not be gone on from."""
     digest = hashlib.sha256(section.model_dump_json().encode())
     for text in more:
         digest.update(text.encode())
@@ -92,6 +93,8 @@ def fingerprint(section: BaseModel, frames: TrainingFrames, track: BodyTrack, *m
         digest.update(np.ascontiguousarray(array).data)
     for tensor in (track.betas, track.global_orient, track.body_pose, track.transl, track.K, track.w2c):
         digest.update(tensor.numpy().tobytes())
+    for name, tensor in sorted(avatar.state_dict().items()) if avatar is not None else ():
+        digest.update(name.encode() + tensor.detach().cpu().numpy().tobytes())
     return digest.hexdigest()
 
 

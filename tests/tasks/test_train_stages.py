@@ -192,3 +192,15 @@ def test_a_section_refuses_what_its_dataclass_does_not_have() -> None:
             section.model_validate(bad)
     with pytest.raises(ValueError):
         section.model_validate({"steps": 3, "inner": None, "speed": 1})
+
+
+def test_a_checkpoint_belongs_to_the_avatar_that_it_grew_from(subject: SubjectPaths) -> None:
+    train_stage1.main()
+    avatar, settings = load_avatar(subject.stage1 / "avatar.safetensors"), load_settings()
+    track, _, frames = train_stage1.read_inputs(subject, settings)
+    seal = lambda: training_run.fingerprint(settings.chosen.train_stage2, frames, track, avatar=avatar)  # noqa: E731
+    before = seal()
+    assert seal() == before
+    with torch.no_grad():
+        next(avatar.parameters()).view(-1)[0] += 1e-3
+    assert seal() != before
