@@ -13,7 +13,8 @@ from typing import Annotated
 
 import typer
 
-from commands.project import LAST_STAGE, command, stage_environment
+from commands.project import LAST_STAGE, command
+from tasks.dvc_run import stage_environment
 from tasks.errors import InputError
 
 EDGE = re.compile(r'"([^"]+)"\s*->\s*"([^"]+)"')

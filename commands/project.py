@@ -5,17 +5,15 @@ from __future__ import annotations
 import functools
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import typer
 
+from tasks import dvc_run
 from tasks.errors import EXIT_INTERRUPTED, InputError, run_stage
 
 LAST_STAGE = "build_page"
-OFF_SWITCHES = {"DO_NOT_TRACK": "1", "MLFLOW_DISABLE_TELEMETRY": "true", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
 HERE = Path.cwd()  # where the user stood when the program started: relative paths mean this
 
 
@@ -58,31 +56,17 @@ def user_path(text: str | Path) -> Path:
 
 
 def run_dvc(*arguments: str) -> None:
-    """Run DVC in the project's root, on this terminal; Ctrl-C reaches the stage, which leaves its checkpoint.
+    """Run DVC in the project's root, on this terminal.
 
     Raises:
         InputError: a stage failed; its own message stands above.
-        SystemExit: interrupted.
+        typer.Exit: interrupted.
     """
-    process = subprocess.Popen([sys.executable, "-m", "dvc", *arguments], env=stage_environment())
-    while True:
-        try:
-            status = process.wait()
-            break
-        except KeyboardInterrupt:  # the terminal has told the stage already
-            process.send_signal(signal.SIGINT)
+    status = dvc_run.run_dvc(*arguments)
     if status in (EXIT_INTERRUPTED, -signal.SIGINT):
         raise typer.Exit(EXIT_INTERRUPTED)
     if status:
         raise InputError(f"dvc {' '.join(arguments)} ended with status {status}; the stage's own message stands above. What is wrong with the set-up: avatar doctor")
-
-
-def stage_environment() -> dict[str, str]:
-    """The environment of a stage: this interpreter's programs come first, nothing reports home."""
-    environment = OFF_SWITCHES | {key: value for key, value in os.environ.items() if key != "MLFLOW_RUN_ID"}
-    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment.get('PATH', '')}"
-    environment["PYTHONUNBUFFERED"] = "1"
-    return environment
 
 
 def known_subjects() -> list[str]:

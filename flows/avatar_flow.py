@@ -6,7 +6,6 @@ name avatar-flow/local with: python -m flows.avatar_flow
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from dvc.repo import Repo
 from prefect import flow, get_run_logger, task
 from prefect.client.schemas.objects import State, TaskRun
 
+from tasks.dvc_run import stage_environment
 from tasks.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -53,14 +53,6 @@ async def can_be_retried(_task: object, _run: TaskRun, state: State) -> bool:
     except BaseException:
         return True
     return False
-
-
-def stage_environment() -> dict[str, str]:
-    """The environment of a stage: this interpreter's programs come first, and no tracked run is inherited."""
-    environment = {key: value for key, value in os.environ.items() if key != "MLFLOW_RUN_ID"}
-    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment.get('PATH', '')}"
-    environment["PYTHONUNBUFFERED"] = "1"
-    return environment
 
 
 @task(retries=RETRIES, retry_delay_seconds=RETRY_DELAY_SECONDS, retry_condition_fn=can_be_retried)

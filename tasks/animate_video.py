@@ -10,6 +10,7 @@ the same video later starts from it.
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from io import StringIO
@@ -19,6 +20,7 @@ from ruamel.yaml import YAML
 
 from tasks.artifacts import replaced_file, require, subject_paths
 from tasks.choose_subject import NO_TRUTH, check_video_path, subject_name
+from tasks.dvc_run import run_dvc, stage_environment
 from tasks.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, InputError, Interrupted
 from tasks.settings import PARAMS_FILE, check_settings
 
@@ -36,8 +38,8 @@ def fit_video(video: str, project: Path) -> Path:
     """
     path = check_video_path(video).resolve()
     folder = prepare_folder(path, project)
-    status = subprocess.run([sys.executable, "-m", "dvc", "repro", FIT_STAGE], cwd=folder, env=stage_environment(), check=False).returncode
-    if status in (EXIT_INTERRUPTED, -2):
+    status = run_dvc("repro", FIT_STAGE, folder=folder)
+    if status in (EXIT_INTERRUPTED, -signal.SIGINT):
         raise Interrupted("the stages done so far are kept; run the same command again")
     track = folder / subject_paths(folder.name).fit / "track.npz"
     if status or not track.exists():
@@ -83,10 +85,3 @@ def cache_folder(project: Path) -> Path:
     asked = subprocess.run([sys.executable, "-m", "dvc", "cache", "dir"], cwd=project, env=stage_environment(), capture_output=True, text=True, check=False)
     told = asked.stdout.strip()
     return Path(told) if asked.returncode == 0 and told else project / ".dvc" / "cache"
-
-
-def stage_environment() -> dict[str, str]:
-    """The environment of a stage: this interpreter's programs come first."""
-    environment = dict(os.environ)
-    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment.get('PATH', '')}"
-    return environment

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from model.body import safe_pickle
-from model.body.safe_pickle import UnsafePickleError
+from model.body.safe_pickle import CheckedUnpickler, UnsafePickleError
 
 MAX_UNPACKED_BYTES = 2**31  # a compressed file that unpacks to more is refused
 TEXT_CODECS = {"latin1", "latin-1", "ascii", "utf-8", "utf8"}
@@ -27,7 +27,7 @@ TEXT_CODECS = {"latin1", "latin-1", "ascii", "utf-8", "utf8"}
 
 def _dtype(code: object, align: object = False, copy: object = True) -> np.dtype:
     """A numpy type by its code; objects too, for their elements come through this reader's list."""
-    return np.dtype(code)
+    return safe_pickle.own_dtype(code)
 
 
 def _scalar(dtype: np.dtype, data: bytes | object) -> object:
@@ -107,8 +107,8 @@ ALLOWED = safe_pickle.ALLOWED | {
 }
 
 
-class _DataUnpickler(pickle._Unpickler):  # the one written in Python: joblib's arrays come in the middle of a pickle
-    dispatch = dict(pickle._Unpickler.dispatch)
+class _DataUnpickler(CheckedUnpickler):
+    dispatch = dict(CheckedUnpickler.dispatch)
 
     def __init__(self, stream: BinaryIO) -> None:
         super().__init__(stream, encoding="latin1")
@@ -126,9 +126,7 @@ class _DataUnpickler(pickle._Unpickler):  # the one written in Python: joblib's 
     def get_extension(self, code: int) -> object:
         raise UnsafePickleError("refused an extension code: results need numbers and containers only")
 
-    def load_build(self) -> None:
-        if callable(self.stack[-2]):
-            raise UnsafePickleError("refused: this pickle wants to change a function or a class")
+    def load_build(self) -> None:  # joblib's arrays come in the middle of a pickle
         super().load_build()
         if isinstance(self.stack[-1], _ArrayWrapper):
             self.stack[-1] = self.stack[-1].read(self.raw)

@@ -6,6 +6,7 @@ A pickle names the classes and functions that it wants called. Plain unpicklers 
 
 from __future__ import annotations
 
+import math
 import pickle
 from pathlib import Path
 from typing import BinaryIO
@@ -54,8 +55,8 @@ class _SparseColumns:
 
 
 def _reconstruct(subtype: type, shape: tuple[int, ...], typecode: object) -> np.ndarray:
-    """numpy's own first step in unpickling an array, for plain arrays only."""
-    return np.ndarray.__new__(np.ndarray, shape, np.dtype("b"))
+    """numpy's own first step in unpickling an array, for plain arrays only; shape and numbers come with its state."""
+    return np.ndarray.__new__(np.ndarray, (0,), np.dtype("b"))
 
 
 def _frombuffer(buffer: bytes, dtype: np.dtype, shape: tuple[int, ...], order: str) -> np.ndarray:
@@ -70,10 +71,15 @@ def _scalar(dtype: np.dtype, data: bytes) -> np.generic:
 
 def _dtype(code: object, align: object = False, copy: object = True) -> np.dtype:
     """A numpy type by its code; types of Python objects are refused, since their elements could be anything."""
-    dtype = np.dtype(code)
+    dtype = own_dtype(code)
     if dtype.hasobject:
         raise UnsafePickleError("this pickle holds an array of Python objects; only arrays of numbers are read")
     return dtype
+
+
+def own_dtype(code: object) -> np.dtype:
+    """A numpy type that nobody else holds: its state is about to be set, and numpy's own are shared by the whole program."""
+    return np.dtype(code, copy=True)
 
 
 def _latin1(text: str, encoding: str = "latin1") -> bytes:
@@ -82,7 +88,7 @@ def _latin1(text: str, encoding: str = "latin1") -> bytes:
 
 
 ALLOWED = {
-    ("numpy", "ndarray"): np.ndarray,
+    ("numpy", "ndarray"): "ndarray",  # only named as what is to be made; nothing may call it
     ("numpy", "dtype"): _dtype,
     ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
     ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
@@ -101,7 +107,45 @@ ALLOWED = {
 }
 
 
-class _Unpickler(pickle.Unpickler):
+def check_state(built: object, state: object) -> None:
+    """Refuse a state that numpy's own code would take on trust: a damaged one can bring the interpreter down.
+
+    Raises:
+        UnsafePickleError: it is not what numpy writes for a plain array or a plain type.
+    """
+    if callable(built):
+        raise UnsafePickleError("refused: this pickle wants to change a function or a class")
+    if isinstance(built, np.dtype):
+        plain = isinstance(state, tuple) and len(state) == 8 and state[0] in (3, 4) and state[1] in ("<", ">", "|", "=")
+        size = (built.itemsize, built.alignment, built.flags)
+        if not plain or state[2:5] != (None, None, None) or any(n not in (-1, own) for n, own in zip(state[5:7], size, strict=False)) or state[7] != size[2]:
+            raise UnsafePickleError(f"the state of a numpy type {built} in this pickle is damaged, or it has fields")
+    elif isinstance(built, np.ndarray):
+        if not (isinstance(state, tuple) and len(state) == 5 and isinstance(state[1], tuple) and isinstance(state[2], np.dtype)):
+            raise UnsafePickleError("the state of an array in this pickle is damaged")
+        _, shape, dtype, _, content = state
+        if not all(type(n) is int and n >= 0 for n in shape) or not isinstance(content, list if dtype.hasobject else bytes):
+            raise UnsafePickleError("the state of an array in this pickle is damaged")
+        wanted = math.prod(shape) * (1 if dtype.hasobject else dtype.itemsize)
+        if len(content) != wanted:
+            raise UnsafePickleError(f"an array of {shape} in this pickle has {len(content)} of {wanted} bytes or elements")
+    elif isinstance(built, np.generic):
+        raise UnsafePickleError("refused: this pickle wants to change a number")
+
+
+class CheckedUnpickler(pickle._Unpickler):
+    """Python's own reader, the one written in Python, with every state checked before it is set."""
+
+    dispatch = dict(pickle._Unpickler.dispatch)
+
+    def load_build(self) -> None:
+        check_state(self.stack[-2], self.stack[-1])
+        super().load_build()
+
+    dispatch[pickle.BUILD[0]] = load_build
+
+
+class _Unpickler(CheckedUnpickler):
     def find_class(self, module: str, name: str) -> object:
         try:
             return ALLOWED[module, name]
@@ -110,6 +154,9 @@ class _Unpickler(pickle.Unpickler):
 
     def persistent_load(self, pid: object) -> object:
         raise UnsafePickleError("refused a persistent reference: a body model needs numbers only")
+
+    def get_extension(self, code: int) -> object:
+        raise UnsafePickleError("refused an extension code: a body model needs numbers only")
 
 
 def load_body_pickle(path: Path) -> dict[str, np.ndarray]:

@@ -99,6 +99,9 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
         raise MotionError(f"{path} begins like an .npz but does not open: {error}; copy it again from its source") from error
 
 
+_OWN_FLOATS = ("global_orient", "body_pose", "transl", "joints_rest", "sole_heel", "sole_ball", "sole_toe")
+
+
 def _from_arrays(name: str, arrays: dict[str, np.ndarray], fps: float | None) -> Motion:
     """Tell the layouts apart by the names of their arrays."""
     has = lambda *keys: all(key in arrays for key in keys)  # noqa: E731
@@ -130,7 +133,10 @@ def _from_arrays(name: str, arrays: dict[str, np.ndarray], fps: float | None) ->
 
 
 def _own_motion(name: str, arrays: dict[str, np.ndarray], fps: float | None) -> Motion:
-    floats = {key: torch.from_numpy(arrays[key]).float() for key in ("global_orient", "body_pose", "transl", "joints_rest", "sole_heel", "sole_ball", "sole_toe")}
+    missing = sorted({*_OWN_FLOATS, "parents", "fps", "loops"} - set(arrays))
+    if missing:
+        raise MotionError(f"{name}: looks like a motion of this project but lacks {', '.join(missing)}; save it again")
+    floats = {key: torch.from_numpy(arrays[key]).float() for key in _OWN_FLOATS}
     soles = Soles(floats["sole_heel"], floats["sole_ball"], floats["sole_toe"])
     skeleton = Skeleton(floats["joints_rest"], torch.from_numpy(arrays["parents"]).long(), soles)
     rate = float(arrays["fps"]) if fps is None else fps

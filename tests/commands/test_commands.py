@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -169,19 +168,19 @@ def test_a_video_is_fitted_as_a_subject_of_its_own_and_the_project_stays_as_it_i
     before = {path.name: path.read_bytes() for path in here.iterdir() if path.is_file()}
     asked: list[tuple[list[str], Path]] = []
 
-    def instead(command: list[str], *, cwd: Path, **_: object) -> subprocess.CompletedProcess:
-        asked.append((command[1:], cwd))
-        if "repro" in command:
-            track = cwd / "work" / "friend" / "fit" / "track.npz"
-            track.parent.mkdir(parents=True)
-            track.write_bytes(b"")
-        return subprocess.CompletedProcess(command, 0, stdout="/somewhere/cache\n", stderr="")
+    def instead(*arguments: str, folder: Path) -> int:
+        asked.append((list(arguments), folder))
+        track = folder / "work" / "friend" / "fit" / "track.npz"
+        track.parent.mkdir(parents=True)
+        track.write_bytes(b"")
+        return 0
 
-    monkeypatch.setattr(animate_video.subprocess, "run", instead)
+    monkeypatch.setattr(animate_video, "run_dvc", instead)
+    monkeypatch.setattr(animate_video, "cache_folder", lambda project: Path("/somewhere/cache"))
     track = animate_video.fit_video(str(here / "Friend.mp4"), here)
     folder = here / "work" / ".drivers" / "friend"
     assert track == folder / "work" / "friend" / "fit" / "track.npz"
-    assert asked[-1] == (["-m", "dvc", "repro", "fit_smpl"], folder)
+    assert asked == [(["repro", "fit_smpl"], folder)]
     settings = load_settings(folder / "params.yaml")
     assert (settings.subject.name, settings.subject.video) == ("friend", str(here / "Friend.mp4"))
     assert settings.fit_smpl == load_settings(here / "params.yaml").fit_smpl
@@ -192,7 +191,7 @@ def test_a_video_is_fitted_as_a_subject_of_its_own_and_the_project_stays_as_it_i
 
 def test_a_video_that_the_stages_refuse_is_told(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (here / "a.mp4").write_bytes(b"x")
-    monkeypatch.setattr(animate_video.subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 255, stdout="", stderr=""))
+    monkeypatch.setattr(animate_video, "run_dvc", lambda *_, **__: 255)
     with pytest.raises(InputError, match="ended with status 255"):
         animate_video.fit_video(str(here / "a.mp4"), here)
     with pytest.raises(InputError, match="found nothing"):

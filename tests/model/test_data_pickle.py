@@ -19,7 +19,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.body import data_pickle
+from model.body import data_pickle, safe_pickle
 from model.body.data_pickle import load_data, load_data_npy
 from model.body.safe_pickle import UnsafePickleError
 
@@ -109,6 +109,24 @@ def test_our_own_functions_cannot_be_changed_from_a_file() -> None:
     assert data_pickle._dtype.__defaults__ == before
 
 
+def test_a_damaged_state_does_not_reach_numpys_own_types() -> None:
+    flags = np.dtype("f8").flags
+    whole = pickle.dumps(np.arange(4.0), protocol=2)
+    assert np.array_equal(load_data(whole), np.arange(4.0))
+    at = whole.rindex(b"K\x00tq") if b"K\x00tq" in whole else whole.rindex(b"K\x00t")  # the flags of the type's state
+    damaged = whole[: at + 1] + b"\x3f" + whole[at + 2 :]
+    with pytest.raises(UnsafePickleError, match="damaged"):
+        load_data(damaged)
+    assert np.dtype("f8").flags == flags
+
+
+def test_an_array_that_claims_more_than_it_has_is_refused() -> None:
+    array = np.ndarray.__new__(np.ndarray, (0,), "b")
+    for state in ((1, (5,), np.dtype("f8"), False, bytes(8)), (1, (-1,), np.dtype("f8"), False, b""), (1, (1,), np.dtype("O"), False, bytes(8))):
+        with pytest.raises(UnsafePickleError):
+            safe_pickle.check_state(array, state)
+
+
 def test_what_unpacks_to_too_much_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(data_pickle, "MAX_UNPACKED_BYTES", 10_000)
     with pytest.raises(UnsafePickleError, match="unpacks to more than"):
@@ -123,7 +141,7 @@ def test_what_unpacks_to_too_much_is_refused(monkeypatch: pytest.MonkeyPatch) ->
 WHOLE = pickle.dumps(sample(), protocol=4)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150, deadline=None, derandomize=True)
 @given(st.integers(0, len(WHOLE) - 1), st.integers(0, 255), st.integers(0, len(WHOLE)))
 def test_a_damaged_file_is_read_or_refused_in_one_way(place: int, byte: int, keep: int) -> None:
     damaged = bytearray(WHOLE[:keep] if byte % 2 else WHOLE)

@@ -325,3 +325,11 @@ def test_what_is_no_motion_file_is_refused_in_words(tmp_path: Path, name: str, m
     with pytest.raises(MotionError, match=message):
         read_motion(make(tmp_path / name))
     assert not Path("/tmp/should-never-exist").exists()
+
+
+def test_a_motion_of_our_own_that_lacks_a_part_is_refused_by_name(tmp_path: Path, walk: Motion) -> None:
+    save_motion(tmp_path / "walk.npz", walk)
+    with np.load(tmp_path / "walk.npz") as file:
+        np.savez(tmp_path / "torn.npz", **{name: file[name] for name in file.files if name != "sole_toe"})
+    with pytest.raises(MotionError, match="lacks sole_toe"):
+        read_motion(tmp_path / "torn.npz")

@@ -1,0 +1,29 @@
+"""DVC as a program of its own: the environment that stages run in, and a wait that Ctrl-C does not cut short."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+OFF_SWITCHES = {"DO_NOT_TRACK": "1", "MLFLOW_DISABLE_TELEMETRY": "true", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+
+
+def stage_environment() -> dict[str, str]:
+    """The environment of a stage: this interpreter's programs come first, no tracked run is inherited, nothing reports home."""
+    environment = OFF_SWITCHES | {key: value for key, value in os.environ.items() if key != "MLFLOW_RUN_ID"}
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment.get('PATH', '')}"
+    environment["PYTHONUNBUFFERED"] = "1"
+    return environment
+
+
+def run_dvc(*arguments: str, folder: Path | None = None) -> int:
+    """Run DVC on this terminal and return its exit status; Ctrl-C reaches the stage, which leaves its checkpoint first."""
+    process = subprocess.Popen([sys.executable, "-m", "dvc", *arguments], cwd=folder, env=stage_environment())
+    while True:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:  # the terminal has told the stage already
+            process.send_signal(signal.SIGINT)
