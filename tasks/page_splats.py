@@ -73,8 +73,3 @@ def _spread(values: Float[np.ndarray, "*S"], low: Float[np.ndarray, "*T"] | floa
     """From `low`..`high` to 0..65535, rounded."""
     width = np.maximum(np.asarray(high, float) - low, 1e-12)
     return np.round((values - low) / width * FULL_16).clip(0, FULL_16).astype(np.uint16)
-
-
-def unpack_places(packed: PackedSplats) -> Float[np.ndarray, "N 3"]:
-    """Places as the page reads them, metres."""
-    return packed.bounds[0] + (packed.bounds[1] - packed.bounds[0]) * (packed.places / FULL_16)

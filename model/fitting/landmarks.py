@@ -113,10 +113,6 @@ class PoseDetector:
         self._landmarker = Network("pose_landmark/pose_landmark_full.tflite", LANDMARK_SHAPES, num_threads)
         self._anchors = boxes.detector_anchors()
 
-    def detect_boxes(self, image: UInt8[np.ndarray, "H W 3"]) -> list[tuple[tuple[float, float, float, float], float]]:
-        """Everybody in the picture: the upright box of the circle around each body, px, and its score, best first."""
-        return [(_bounds(roi, image.shape), score) for roi, score in self._find(image)]
-
     def track(
         self, image: UInt8[np.ndarray, "H W 3"], previous: PoseLandmarks | None = None, *, with_mask: bool = True
     ) -> PoseLandmarks | None:
@@ -389,14 +385,6 @@ def _prominence(roi: Roi, shape: tuple[int, ...]) -> float:
 def _jump(before: Roi, now: Roi) -> float:
     """How much a person would have moved and grown between two squares."""
     return float(subject.jump(np.array([*before.centre, before.size]), np.array([*now.centre, now.size])))
-
-
-def _bounds(roi: Roi, shape: tuple[int, ...]) -> tuple[float, float, float, float]:
-    """The upright box around the circle that a square was made from, cut at the picture's border."""
-    reach = roi.size / boxes.ROI_SCALE / 2
-    low = np.maximum(np.asarray(roi.centre) - reach, 0)
-    high = np.minimum(np.asarray(roi.centre) + reach, [shape[1], shape[0]])
-    return float(low[0]), float(low[1]), float(high[0]), float(high[1])
 
 
 def _square_around_mask(person: PoseLandmarks) -> Roi:
