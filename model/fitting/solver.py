@@ -14,7 +14,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 import scipy.linalg
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 MAX_DAMPING = 1e8  # beyond it a step is too small to matter: the point is a minimum
@@ -66,18 +66,25 @@ class NormalEquations:
         by_own: Float[Tensor, "F n D"],
         weights: Float[Tensor, "F n"],
         cost: Float[Tensor, "F"],
-        by_shared: Float[Tensor, "F n Q"] | None = None,
+        by_shared: Float[Tensor, "F n C"] | None = None,
+        columns: Int[Tensor, "C"] | None = None,
     ) -> None:
-        """Add weighted residuals; `cost` is theirs (of the robust kernel, where the weights come from one)."""
+        """Add weighted residuals.
+
+        Args:
+            cost: theirs (of the robust kernel, where the weights come from one).
+            by_shared: how they change with the shared parameters named by `columns`; with all of them where it is None.
+        """
         weighted = by_own * weights[..., None]
         self.H += weighted.mT @ by_own
         self.g += (weighted.mT @ residuals[..., None]).squeeze(-1)
         self.cost += cost
         if by_shared is not None and by_shared.shape[-1]:
-            self.H_mixed += weighted.mT @ by_shared
+            columns = torch.arange(self.g_shared.numel()) if columns is None else columns
+            self.H_mixed[..., columns] += weighted.mT @ by_shared
             scaled = (by_shared * weights[..., None]).flatten(0, 1)
-            self.H_shared += scaled.mT @ by_shared.flatten(0, 1)
-            self.g_shared += scaled.mT @ residuals.flatten()
+            self.H_shared[columns[:, None], columns] += scaled.mT @ by_shared.flatten(0, 1)
+            self.g_shared[columns] += scaled.mT @ residuals.flatten()
 
     def add_between(
         self,
@@ -146,23 +153,57 @@ def _banded(model: NormalEquations, damping: float) -> np.ndarray:
     return band
 
 
+class ArrowMatrix:
+    """The damped matrix of normal equations, factored once; it solves for many sides and multiplies.
+
+    Raises:
+        LinAlgError (numpy's or torch's): the model is not convex enough to have a minimum.
+    """
+
+    def __init__(self, model: NormalEquations, damping: float) -> None:
+        self.model, self.damping = model, damping
+        self.factor = scipy.linalg.cholesky_banded(_banded(model, damping), lower=True, overwrite_ab=True, check_finite=False)
+        self.mixed = model.H_mixed.flatten(0, 1)
+        if self.num_shared:
+            self.solved_mixed = self._solve_frames(self.mixed)
+            self.shared = model.H_shared + torch.diag(damping * model.H_shared.diagonal())
+            self.schur = torch.linalg.cholesky(self.shared - self.mixed.T @ self.solved_mixed)
+
+    @property
+    def num_shared(self) -> int:
+        return self.model.g_shared.numel()
+
+    def _solve_frames(self, sides: Float[Tensor, "FD n"]) -> Float[Tensor, "FD n"]:
+        return torch.from_numpy(scipy.linalg.cho_solve_banded((self.factor, True), sides.numpy(), check_finite=False))
+
+    def solve(self, own: Float[Tensor, "F D"], shared: Float[Tensor, "Q"]) -> tuple[Float[Tensor, "F D"], Float[Tensor, "Q"]]:
+        """The vector that the matrix takes to (own, shared)."""
+        frames = self._solve_frames(own.reshape(-1, 1))[:, 0]
+        if not self.num_shared:
+            return frames.reshape(own.shape), shared
+        found = torch.cholesky_solve((shared - self.mixed.T @ frames)[:, None], self.schur)[:, 0]
+        return (frames - self.solved_mixed @ found).reshape(own.shape), found
+
+    def apply(self, own: Float[Tensor, "F D"], shared: Float[Tensor, "Q"]) -> tuple[Float[Tensor, "F D"], Float[Tensor, "Q"]]:
+        """The matrix times (own, shared)."""
+        m = self.model
+        out = (m.H @ own[..., None]).squeeze(-1) + self.damping * m.H.diagonal(dim1=1, dim2=2) * own
+        for gap, coupling in ((1, m.next_one), (2, m.next_two)):
+            out[:-gap] += coupling[:-gap] * own[gap:]
+            out[gap:] += coupling[:-gap] * own[:-gap]
+        out[1:] += (m.next_block[:-1] @ own[:-1, :, None]).squeeze(-1)
+        out[:-1] += (m.next_block[:-1].mT @ own[1:, :, None]).squeeze(-1)
+        if not self.num_shared:
+            return out, shared
+        return out + m.H_mixed @ shared, self.mixed.T @ own.flatten() + self.shared @ shared
+
+
 def solve_arrow(model: NormalEquations, damping: float) -> tuple[Float[Tensor, "F D"], Float[Tensor, "Q"]] | None:
     """The step to the damped model's minimum, or None where the model is not convex enough to have one."""
-    F, D = model.g.shape
-    Q = model.g_shared.numel()
     try:
-        factor = scipy.linalg.cholesky_banded(_banded(model, damping), lower=True, overwrite_ab=True, check_finite=False)
-        sides = torch.cat([model.g[..., None], model.H_mixed], -1).reshape(F * D, 1 + Q).numpy()
-        solved = torch.from_numpy(scipy.linalg.cho_solve_banded((factor, True), sides, check_finite=False))
-        if not Q:
-            return -solved[:, 0].reshape(F, D), model.g_shared
-        mixed = model.H_mixed.reshape(F * D, Q)
-        schur = model.H_shared + torch.diag(damping * model.H_shared.diagonal()) - mixed.T @ solved[:, 1:]
-        shared = -torch.linalg.solve(schur, model.g_shared - mixed.T @ solved[:, 0])
+        return ArrowMatrix(model, damping).solve(-model.g, -model.g_shared)
     except (np.linalg.LinAlgError, torch.linalg.LinAlgError):
         return None
-    own = -(solved[:, 0] + solved[:, 1:] @ shared)
-    return own.reshape(F, D), shared
 
 
 def minimise(
