@@ -5,7 +5,8 @@ new one, never half of it. Arrays are npz or safetensors, records are json, pict
 
     work/<subject>/frames/      NNNNNN.png, clip.json               extract_frames
                    masks/       NNNNNN.png, segmentation.json, landmarks.npz   segment_person
-                   fit/         track.npz, fit.json                 fit_smpl
+                   fit/         track.npz, fit.json, state.npz      fit_smpl
+                   fit_refined/ track.npz, refined.json             refine_fit
                    uv/          atlas.npz                           bake_uv_maps
                    stage1/      avatar.safetensors, track.npz, history.json    train_stage1
                    pose_maps/   pose_maps.npz                       bake_pose_maps
@@ -58,6 +59,10 @@ class SubjectPaths:
     @property
     def fit(self) -> Path:
         return self.work / "fit"
+
+    @property
+    def fit_refined(self) -> Path:
+        return self.work / "fit_refined"
 
     @property
     def uv(self) -> Path:

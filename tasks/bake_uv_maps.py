@@ -1,6 +1,6 @@
 """Stage: from a person's shape to the points of their surface that will carry Gaussians.
 
-Reads fit/track.npz (the betas); writes uv/atlas.npz.
+Reads fit_refined/track.npz (the betas); writes uv/atlas.npz.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def main() -> None:
     settings = load_settings()
     paths = subject_paths(settings.subject.name)
     with timed(paths, "bake_uv_maps"):
-        track = read_track(paths.fit / "track.npz", made_by="fit_smpl")
+        track = read_track(paths.fit_refined / "track.npz", made_by="refine_fit")
         body = load_body_model(settings.body.model, uv_path=settings.body.uv)
         atlas = bake(body, track.betas, settings.chosen.bake_uv_maps)
         with replaced_folder(paths.uv) as folder:

@@ -1,8 +1,8 @@
 """Stage: from frames and masks to one person's shape, and pose, place and camera for each frame.
 
-Axes: F frames, V vertices. Reads frames/ and masks/; writes fit/track.npz, fit/fit.json and, to look at, fit/overlay.png (some
-frames with the body's outline and bones, each beside the body as seen from its side), fit/overlay.mp4 (all frames) and
-fit/fit.html (the numbers).
+Axes: F frames, V vertices. Reads frames/ and masks/; writes fit/track.npz, fit/state.npz (from which refine_fit goes on),
+fit/fit.json and, to look at, fit/overlay.png (some frames with the body's outline and bones, each beside the body as seen
+from its side), fit/overlay.mp4 (all frames) and fit/fit.html (the numbers).
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ from tasks.artifacts import (
 from tasks.datasets.frames import dataset_track
 from tasks.errors import InputError, run_stage
 from tasks.fit_page import landmark_misses, write_film, write_page
+from tasks.fit_state import write_fit_state
 from tasks.progress import progress_bar
 from tasks.settings import FitSmplSettings, Settings, load_settings
 from tasks.track_import.stage import ImportedFit, import_summary, import_track, write_import
@@ -253,6 +254,7 @@ def write_fit(
     scenes = scenes_of(clip, body, seen, state, score)
     with replaced_folder(paths.fit) as folder:
         write_track(folder / "track.npz", track_of(clip, model, seen, state, score.confidence))
+        write_fit_state(folder / "state.npz", seen, state)
         write_json(folder / "fit.json", record)
         write_image(folder / "overlay.png", draw_sheet(scenes))
         write_film(folder / "overlay.mp4", scenes, fps=clip.info.fps)

@@ -21,7 +21,7 @@ from tasks.showcase import MOTION_FPS
 
 SHEET_SIDE = 1680  # px
 STAGE_ORDER = (
-    "make_demo", "extract_frames", "segment_person", "fit_smpl", "bake_uv_maps", "train_stage1", "bake_pose_maps",
+    "make_demo", "extract_frames", "segment_person", "fit_smpl", "refine_fit", "bake_uv_maps", "train_stage1", "bake_pose_maps",
     "train_stage2", "evaluate",
 )  # fmt: skip
 SHEET_TITLES = {

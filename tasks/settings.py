@@ -14,6 +14,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from model.avatar import PoseEncoderOptions
+from model.fitting.appearance import RefineOptions
 from model.networks import NetworkOptions
 from model.pose_shapes import PoseShapeOptions
 from model.training import TrainingOptions
@@ -33,6 +34,7 @@ NetworkSection = section_of(NetworkOptions)
 TrainingSection = section_of(TrainingOptions)
 PoseEncoderSection = section_of(PoseEncoderOptions)
 PoseShapeSection = section_of(PoseShapeOptions)
+RefineSection = section_of(RefineOptions)
 
 
 class Section(BaseModel):
@@ -117,6 +119,14 @@ class FitSmplSettings(Section):
     focal_spread: PositiveFloat
 
 
+class RefineFitSettings(Section):
+    look: str
+    resolution: PositiveInt
+    map_resolution: Literal[32, 64, 128, 256]
+    focal_spread: PositiveFloat
+    options: RefineSection
+
+
 class BakeUvMapsSettings(Section):
     resolution: PositiveInt
     map_resolution: Literal[32, 64, 128, 256]
@@ -180,6 +190,7 @@ class Settings(Section):
     extract_frames: ExtractFramesSettings
     segment_person: SegmentPersonSettings
     fit_smpl: FitSmplSettings
+    refine_fit: RefineFitSettings
     presets: dict[str, PresetSettings]
     evaluate: EvaluateSettings
     build_page: BuildPageSettings
@@ -223,6 +234,8 @@ def check_settings(values: object, *, name: str) -> Settings:
         raise InputError(f"{name} does not fit:\n" + "\n".join(_explain(problem) for problem in error.errors())) from error
     if settings.preset not in settings.presets:
         raise InputError(f"{name}: preset is '{settings.preset}', expected one of: {', '.join(sorted(settings.presets))}")
+    if settings.refine_fit.look not in settings.presets:
+        raise InputError(f"{name}: refine_fit.look is '{settings.refine_fit.look}', expected one of: {', '.join(sorted(settings.presets))}")
     return settings
 
 

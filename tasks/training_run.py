@@ -119,7 +119,7 @@ def train_to_the_end(training: Training, folder: Path, key: str, *, name: str, e
         clear_checkpoints(folder)
 
     total = training.options.steps
-    with _stop_signals() as stopped, progress_bar(name, total) as show:
+    with stop_signals() as stopped, progress_bar(name, total) as show:
 
         def on_step(now: Training) -> None:
             if now.history:
@@ -133,7 +133,7 @@ def train_to_the_end(training: Training, folder: Path, key: str, *, name: str, e
 
 
 @contextlib.contextmanager
-def _stop_signals() -> Iterator[list[int]]:
+def stop_signals() -> Iterator[list[int]]:
     """Collect Ctrl-C and SIGTERM instead of dying from them."""
     stopped: list[int] = []
 

@@ -154,7 +154,7 @@ def read_scene(paths: SubjectPaths, source: Source, settings: Settings) -> Scene
 def checkpoint_scene(paths: SubjectPaths, folder: Path, settings: Settings) -> Scene:
     """The avatar of an unfinished stage 1, in the poses that it started from. Touches nothing in the training's folder."""
     section = settings.chosen.train_stage1
-    track = read_track(paths.fit / "track.npz", made_by="fit_smpl")
+    track = read_track(paths.fit_refined / "track.npz", made_by="refine_fit")
     atlas = UvAtlas.from_arrays(read_npz(paths.uv / "atlas.npz", made_by="bake_uv_maps"))
     look = AvatarOptions(options_from(section.network, NetworkOptions), section.light_degree, None, section.cull_margin)
     avatar = Avatar(atlas, look, body=track.body, betas=track.betas).requires_grad_(False)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -41,6 +42,12 @@ class Silhouettes:
 
     masks: UInt8[np.ndarray, "F H W"]
     trust: Float[np.ndarray, "F"]
+
+    @cached_property
+    def outlines(self) -> tuple[list[Outline], tuple[int, int], float]:
+        """The masks' borders at a working size, that size, and how many of its pixels make a pixel."""
+        small, scale = shrink_masks(self.masks)
+        return [find_outline(mask) for mask in small], small.shape[1:], scale
 
 
 def fit_clip(
@@ -85,23 +92,20 @@ def refine_on_silhouettes(
     body: FitBody, seen: Observations, silhouettes: Silhouettes, spreads: Spreads, state: FitState, advance: Callable[[], None]
 ) -> FitState:
     """Pair outlines, move, pair again."""
-    small, scale = shrink_masks(silhouettes.masks)
-    goals = [find_outline(mask) for mask in small]
     for radius in OUTLINE_RADII:
-        pulls = _pair(body, seen, silhouettes, goals, small.shape[1:], scale, state, radius * seen.height_px)
+        pulls = pair_outlines(body, seen, silhouettes, state, radius * seen.height_px)
         state, _ = minimise(BodyFitProblem(body, seen, spreads, pulls=pulls), state, steps=STEPS_PER_OUTLINE)
         advance()
     return state
 
 
-def _pair(
-    body: FitBody, seen: Observations, silhouettes: Silhouettes, goals: list[Outline], shape: tuple[int, int], scale: float,
-    state: FitState, radius_px: float,
-) -> OutlinePulls:  # fmt: skip
+def pair_outlines(body: FitBody, seen: Observations, silhouettes: Silhouettes, state: FitState, radius_px: float) -> OutlinePulls:
+    """Which points of the body's outline belong where on the masks', in the state as it is."""
     vertices = skin_surface(body.surface, pose_state(body, state), state.betas)
     pixels, _ = project(vertices, seen.focal_px * state.log_focal.exp(), seen.principal)
+    outlines, shape, scale = silhouettes.outlines
     return find_pulls(
-        pixels.numpy(), vertices[..., 2].numpy(), body.faces.numpy(), goals, shape, scale, silhouettes.trust, radius_px
+        pixels.numpy(), vertices[..., 2].numpy(), body.faces.numpy(), outlines, shape, scale, silhouettes.trust, radius_px
     )
 
 

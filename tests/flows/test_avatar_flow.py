@@ -14,7 +14,7 @@ PROJECT = Path(__file__).parents[2]
 
 def test_the_flow_runs_every_stage_after_what_it_reads() -> None:
     order = stages_in_order("build_page", PROJECT)
-    chain = ["extract_frames", "segment_person", "fit_smpl", "bake_uv_maps", "train_stage1", "bake_pose_maps", "train_stage2"]
+    chain = ["extract_frames", "segment_person", "fit_smpl", "refine_fit", "bake_uv_maps", "train_stage1", "bake_pose_maps", "train_stage2"]
     chain += ["evaluate"]
     assert [stage for stage in order if stage in chain] == chain
     assert order[-1] == "build_page"

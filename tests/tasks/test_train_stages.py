@@ -68,7 +68,7 @@ def subject(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clip, atlas: UvAtla
     )  # fmt: skip
     write_json(paths.frames / "clip.json", dataclasses.asdict(info))
     write_json(paths.masks / "segmentation.json", {"method": "landmarks", "model": "none", "flagged": {"5": "empty"}})
-    write_track(paths.fit / "track.npz", clip.track)
+    write_track(paths.fit_refined / "track.npz", clip.track)
     write_npz(paths.uv / "atlas.npz", **atlas.arrays())
     return paths
 

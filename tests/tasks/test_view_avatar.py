@@ -68,7 +68,7 @@ def project(person: tuple[Avatar, BodyTrack], tmp_path: Path, monkeypatch: pytes
     shutil.copy(PROJECT / "params.yaml", "params.yaml")
     avatar, track = person
     paths = subject_paths("demo")
-    write_track(paths.fit / "track.npz", track)
+    write_track(paths.fit_refined / "track.npz", track)
     write_npz(paths.uv / "atlas.npz", **avatar.atlas.arrays())
     return tmp_path
 

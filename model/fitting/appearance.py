@@ -1,0 +1,223 @@
+"""The body fit refined on what the person looks like: an avatar learns, is followed into the frames, and the motion adjusts.
+
+Landmarks and outlines say little about depth. Cloth and skin say more: once an avatar shows roughly what the person looks
+like, optical flow finds hundreds of its points in every frame to a fraction of a pixel, and a bundle adjustment over all
+frames turns them into motion, bone lengths and focal length. The avatar was learned from the motion that is to be mended, so
+learning and adjusting take turns. It is thrown away in the end: training proper starts from the better motion.
+
+Axes: F frames, T of them trained on, N points of the avatar. Camera axes are the world.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from model.avatar import Attributes, Avatar
+from model.body.body_model import BodyModel
+from model.body.track import BodyTrack
+from model.fitting.bundle import BundleProblem, BundleState, SurfaceTracks, adjust
+from model.fitting.fit import Silhouettes, pair_outlines
+from model.fitting.follow import follow_points
+from model.fitting.kinematics import SurfacePoints
+from model.fitting.objective import BodyFitProblem, FitBody, Spreads
+from model.fitting.observations import FitState, Observations
+from model.fitting.rotations import vector_from_rotation
+from model.pose import track_pose
+from model.pose_refinement import PoseCorrection
+from model.training import Training, TrainingFrames, TrainingOptions, run_training, settle_statistics
+from model.uv.atlas import vertex_normals
+
+OUTLINE_RADIUS = 0.04  # how far outlines may lie apart, share of the person's height
+
+
+@dataclass(frozen=True)
+class RefineOptions:
+    """How the motion is refined on an appearance.
+
+    Attributes:
+        rounds: how often the avatar learns and the motion adjusts; 0 leaves the motion as fitted.
+        first_steps, steps: training steps before the first adjustment and before each later one.
+        later_rate: of the learning rates after the first round.
+        points: surface points that may be followed, drawn anew in each round.
+        tracks: of one frame, at most.
+        strength: how many independent points all tracks of a frame count as; neighbours err together.
+        point_spread: m, of a surface point from where the avatar has it.
+        adjust_steps: Gauss-Newton steps in each round.
+    """
+
+    rounds: int
+    first_steps: int
+    steps: int
+    later_rate: float
+    points: int
+    tracks: int
+    strength: float
+    point_spread: float
+    adjust_steps: int
+
+
+@dataclass(frozen=True)
+class Clip:
+    """What is refined on.
+
+    Attributes:
+        body, model: the person's body as the fit and as the avatar see it.
+        seen, silhouettes: landmarks and masks of all frames.
+        frames: the pictures that are learned from and followed into; other frames follow by smoothness and landmarks.
+        track: the fitted motion; says which frames there are and how they are trusted.
+    """
+
+    body: FitBody
+    model: BodyModel
+    seen: Observations
+    silhouettes: Silhouettes
+    frames: TrainingFrames
+    track: BodyTrack
+
+
+@dataclass(frozen=True)
+class Round:
+    """What one round came to: the state, and how far the followed points lay from the drawn ones before it, px (median)."""
+
+    number: int
+    state: FitState
+    off_px: float
+
+
+def refine_on_appearance(
+    clip: Clip, avatar: Avatar, state: FitState, spreads: Spreads, training: TrainingOptions, options: RefineOptions,
+    *, backend: str, seed: int, first_round: int = 0, on_round: Callable[[Round], None] = lambda round_: None,
+    stop_asked: Callable[[], bool] = lambda: False,
+) -> FitState:  # fmt: skip
+    """Take turns between learning the avatar and adjusting the motion.
+
+    Args:
+        avatar: untrained, or as it was after `first_round` rounds; it is trained and reshaped in place.
+        state: the fit, or the state after `first_round` rounds.
+        training: losses and rates; poses stay as they are while the avatar learns.
+        on_round: told after each round.
+        stop_asked: looked at after each round and each training step; what is unfinished then is dropped.
+
+    Returns:
+        The state after the last round. Deterministic in the seed.
+    """
+    for number in range(first_round, options.rounds):
+        track = as_track(clip.track, clip.seen, state)
+        if not learn(clip, avatar, track, training, options, number, backend=backend, seed=seed + number, stop_asked=stop_asked):
+            return state
+        with torch.no_grad():
+            attributes = avatar.attributes()
+        tracks, off_px = follow(clip, avatar, attributes, track, options, seed=seed + number, backend=backend)
+        state = adjust_motion(clip, avatar, attributes, state, tracks, spreads, options)
+        reshape(avatar, clip.model, state.betas)
+        on_round(Round(number, state, off_px))
+        if stop_asked():
+            return state
+    return state
+
+
+def learn(
+    clip: Clip, avatar: Avatar, track: BodyTrack, training: TrainingOptions, options: RefineOptions, number: int,
+    *, backend: str, seed: int, stop_asked: Callable[[], bool],
+) -> bool:  # fmt: skip
+    """Train the avatar for a round on the motion as it is; False where it was stopped."""
+    factor = 1.0 if number == 0 else options.later_rate
+    rates = dataclasses.replace(
+        training.rates, networks=factor * training.rates.networks, features=factor * training.rates.features,
+        texel_colors=factor * training.rates.texel_colors, light=factor * training.rates.light, poses=None,
+    )  # fmt: skip
+    steps = options.first_steps if number == 0 else options.steps
+    training = dataclasses.replace(training, steps=steps, max_minutes=None, rates=rates)
+    correction = PoseCorrection(track.to(avatar.device))
+    run = Training(avatar, correction, clip.frames, training, lpips=None, backend=backend, seed=seed)
+    over = run_training(run, on_step=lambda _: None, stop_asked=stop_asked)
+    settle_statistics(avatar)
+    avatar.requires_grad_(False)
+    return over
+
+
+def follow(
+    clip: Clip, avatar: Avatar, attributes: Attributes, track: BodyTrack, options: RefineOptions, *, seed: int, backend: str
+) -> tuple[SurfaceTracks, float]:
+    """Follow points of the avatar into every frame that is learned from.
+
+    Returns:
+        Tracks of all frames (none in the others), and the median distance that points were off, px.
+    """
+    generator = np.random.default_rng(seed)
+    chosen = np.zeros(avatar.atlas.num_points, bool)
+    chosen[generator.permutation(avatar.atlas.num_points)[: options.points]] = True
+    count, P = track.num_frames, options.tracks
+    points, targets, sharpness = np.zeros((count, P), np.int64), np.zeros((count, P, 2)), np.zeros((count, P, 2, 2))
+    off = []
+    for k, row in enumerate(clip.frames.rows.tolist()):
+        image, mask = clip.frames.picture(k)
+        pose = track_pose(track, row)
+        pose = type(pose)(*(part.to(avatar.device) for part in (pose.global_orient, pose.body_pose, pose.transl)))
+        found = follow_points(
+            avatar, attributes, pose, track.camera, image, mask, chosen, height_px=clip.seen.height_px, backend=backend
+        )
+        kept = np.sort(generator.permutation(len(found.points))[:P])
+        n = len(kept)
+        points[row, :n], targets[row, :n], sharpness[row, :n] = found.points[kept], found.targets[kept], found.sharpness[kept]
+        off.append(found.moved[kept])
+    sharpness *= (options.strength / P) ** 0.5
+    distance = np.concatenate(off)
+    return SurfaceTracks(*(torch.from_numpy(a) for a in (points, targets, sharpness))), float(np.median(distance)) if len(distance) else np.nan
+
+
+def adjust_motion(
+    clip: Clip, avatar: Avatar, attributes: Attributes, state: FitState, tracks: SurfaceTracks, spreads: Spreads, options: RefineOptions
+) -> FitState:
+    """One bundle adjustment on the tracks, beside all terms of the fit."""
+    rows, tracks = tracks.restricted()
+    surface = tracked_surface(clip.model, avatar, attributes, state.betas, rows)
+    pulls = pair_outlines(clip.body, clip.seen, clip.silhouettes, state, OUTLINE_RADIUS * clip.seen.height_px)
+    problem = BodyFitProblem(clip.body, clip.seen, spreads, pulls=pulls)
+    bundle = BundleProblem(problem, surface, tracks, shift_spread=options.point_spread)
+    start = BundleState(state, torch.zeros_like(surface.vertices))
+    return adjust(bundle, start, steps=options.adjust_steps).body
+
+
+def tracked_surface(model: BodyModel, avatar: Avatar, attributes: Attributes, betas: Float[Tensor, "S"], rows: Tensor) -> SurfacePoints:
+    """Some points of the avatar as the fit sees surfaces: their rest places at betas 0, and how they move with the shape."""
+    corners = model.faces[avatar.atlas_face[rows].cpu()]
+    shares = avatar.atlas_barycentric[rows].cpu().double()
+    by_beta = (model.shapedirs.double()[corners] * shares[..., None, None]).sum(1)
+    places = (avatar.atlas_points_rest + attributes.offsets)[rows].detach().cpu().double()
+    weights = torch.zeros(len(rows), len(avatar.parents), dtype=torch.float64)
+    weights.scatter_add_(1, avatar.atlas_skin_joints[rows].cpu(), avatar.atlas_skin_weights[rows].cpu().double())
+    return SurfacePoints(places - by_beta @ betas.double(), by_beta, weights)
+
+
+@torch.no_grad()
+def reshape(avatar: Avatar, model: BodyModel, betas: Float[Tensor, "S"]) -> None:
+    """Carry an avatar of stage 1 to another shape of the same body: points, normals and joints; the look stays."""
+    corners, shares = model.faces[avatar.atlas_face.cpu()], avatar.atlas_barycentric.cpu().to(model.dtype)
+    vertices, joints = model.rest(betas.to(model.dtype))
+    normals = torch.from_numpy(vertex_normals(vertices.numpy(), model.faces.numpy())).to(model.dtype)
+
+    def between(values: Tensor) -> Tensor:
+        return (values[corners] * shares[..., None]).sum(1)
+
+    avatar.atlas_points_rest.copy_(between(vertices))
+    avatar.atlas_normals_rest.copy_(nn.functional.normalize(between(normals), dim=-1))
+    avatar.atlas_joints_rest.copy_(joints)
+    avatar.betas.copy_(betas)
+
+
+def as_track(track: BodyTrack, seen: Observations, state: FitState) -> BodyTrack:
+    """A state in the pipeline's own form: shape, motion and focal length of the track replaced."""
+    K = track.K.clone()
+    K[0, 0] = K[1, 1] = float(seen.focal_px * state.log_focal.exp())
+    return dataclasses.replace(
+        track, betas=state.betas.float(), global_orient=vector_from_rotation(state.root).float(),
+        body_pose=state.body_pose.float(), transl=state.transl.float(), K=K,
+    )  # fmt: skip

@@ -1,0 +1,191 @@
+"""Stage: from the fitted motion to a better one, by what the person looks like.
+
+Reads frames/, masks/ and fit/; writes fit_refined/track.npz (shape, motion and focal length as they are from here on),
+fit_refined/refined.json and, to look at, fit_refined/overlay.png. Frames that are kept for scoring are neither learned from
+nor followed into. An imported track that was not refined on landmarks has no state to go on from and passes unchanged.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from model.avatar import Avatar, AvatarOptions
+from model.body.body_model import BodyModel, load_body_model
+from model.body.track import BodyTrack
+from model.checkpoint import Checkpoint, clear_checkpoints, load_checkpoint, save_checkpoint
+from model.fitting.appearance import Clip, RefineOptions, Round, as_track, refine_on_appearance
+from model.fitting.fit import Silhouettes
+from model.fitting.objective import Spreads, fit_body_of
+from model.fitting.observations import FitState
+from model.fitting.score import body_height, score_fit
+from model.networks import NetworkOptions
+from model.training import TrainingOptions
+from model.uv.atlas import bake_atlas, body_surface
+from tasks.artifacts import (
+    ClipInfo,
+    SubjectPaths,
+    read_clip,
+    read_mask,
+    read_segmentation,
+    read_track,
+    replaced_folder,
+    split_frames,
+    subject_paths,
+    timed,
+    write_json,
+    write_track,
+)
+from tasks.errors import Interrupted, run_stage
+from tasks.fit_state import read_fit_state
+from tasks.options import options_from
+from tasks.progress import progress_bar
+from tasks.settings import Settings, load_settings
+from tasks.training_run import find_device, fingerprint, load_training_frames, stop_signals
+
+IOU_LOSS = 0.01  # by which the silhouettes may fit less well than before; cloth hangs otherwise than the naked body's outline
+
+
+@dataclass(frozen=True)
+class Refined:
+    """What this stage makes; the record says how it went."""
+
+    track: BodyTrack
+    record: dict
+
+
+def main() -> None:
+    settings = load_settings()
+    paths = subject_paths(settings.subject.name)
+    with timed(paths, "refine_fit"):
+        track = read_track(paths.fit / "track.npz", made_by="fit_smpl")
+        reason = reason_to_pass(paths, track, settings)
+        refined = refine(paths, track, settings) if reason is None else Refined(track, {"kept": reason})
+        with replaced_folder(paths.fit_refined) as folder:
+            write_track(folder / "track.npz", refined.track)
+            write_json(folder / "refined.json", refined.record)
+    clear_checkpoints(paths.checkpoints / "refine_fit")
+    print(summary(refined.record))
+
+
+def reason_to_pass(paths: SubjectPaths, track: BodyTrack, settings: Settings) -> str | None:
+    """Why the fitted motion stays as it is, or None."""
+    if settings.refine_fit.options.rounds == 0:
+        return "refine_fit.options.rounds is 0"
+    if not (paths.fit / "state.npz").exists():
+        return "the track was imported and not refined on landmarks (fit_smpl.import_refine)"
+    return None
+
+
+def refine(paths: SubjectPaths, fitted: BodyTrack, settings: Settings) -> Refined:
+    """Refine the fit, from the newest checkpoint on; keep the fit where it turns out to lie better on the masks."""
+    section, backend = settings.refine_fit, settings.render.backend
+    clip, state = read_inputs(paths, fitted, settings)
+    spreads = Spreads(**settings.fit_smpl.model_dump(exclude={"focal_spread", "import_track", "import_refine"}))
+    look = settings.presets[section.look].train_stage1
+    device = find_device(backend)
+    torch.manual_seed(settings.seed)
+    avatar = untrained_avatar(clip.model, fitted, settings).to(device)
+    options = options_from(section.options, RefineOptions)
+    folder = paths.checkpoints / "refine_fit"
+    key = fingerprint(look, clip.frames, fitted, section.model_dump_json(), settings.fit_smpl.model_dump_json(), str(settings.seed))
+    before = state
+    state, first, off = resume(folder, key, avatar, state)
+    with stop_signals() as stopped, progress_bar("refining the fit", options.rounds) as show:
+
+        def on_round(done: Round) -> None:
+            nonlocal state
+            state = done.state
+            off.append(round(done.off_px, 3))
+            save_checkpoint(folder, checkpoint(key, avatar, done, off))
+            show(done.number + 1, f"points were {done.off_px:.2f} px off")
+
+        state = refine_on_appearance(
+            clip, avatar, state, spreads, options_from(look.training, TrainingOptions), options, backend=backend, seed=settings.seed,
+            first_round=first, on_round=on_round, stop_asked=lambda: bool(stopped),
+        )  # fmt: skip
+        if stopped:
+            raise Interrupted(f"refine_fit stopped after {len(off)} of {options.rounds} rounds, which are kept; run the same command again to go on")
+    return judge(clip, fitted, before, state, off)
+
+
+def read_inputs(paths: SubjectPaths, fitted: BodyTrack, settings: Settings) -> tuple[Clip, FitState]:
+    """What is refined on, and the fit as it ended."""
+    info, segmentation = read_clip(paths), read_segmentation(paths)
+    split = split_frames(info, segmentation, heldout_every=settings.split.heldout_every)
+    masks = np.stack([read_mask(paths, frame) for frame in info.frame_ids])
+    trust = np.array([0.0 if str(frame) in segmentation.flagged else 1.0 for frame in info.frame_ids])
+    model = load_body_model(settings.body.model, uv_path=settings.body.uv)
+    seen, state = read_fit_state(paths.fit / "state.npz")
+    seen = dataclasses.replace(seen, focal_spread=focal_spread(info, seen.focal_spread, settings))
+    frames = load_training_frames(paths, fitted, split.train)
+    return Clip(fit_body_of(model), model, seen, Silhouettes(masks, trust), frames, fitted), state
+
+
+def focal_spread(info: ClipInfo, of_fit: float, settings: Settings) -> float:
+    """How far the focal length may be from its guess: a known one hardly, a guessed one further than in the fit."""
+    return of_fit if info.focal_known else max(of_fit, settings.refine_fit.focal_spread)
+
+
+def untrained_avatar(model: BodyModel, track: BodyTrack, settings: Settings) -> Avatar:
+    """The avatar that learns the look: the networks of a preset on a coarser surface."""
+    section = settings.refine_fit
+    look = settings.presets[section.look].train_stage1
+    atlas = bake_atlas(body_surface(model, track.betas), resolution=section.resolution, map_resolution=section.map_resolution, density=None)
+    options = AvatarOptions(options_from(look.network, NetworkOptions), look.light_degree, None, look.cull_margin)
+    return Avatar(atlas, options, body=track.body, betas=track.betas)
+
+
+def checkpoint(key: str, avatar: Avatar, done: Round, off: list[float]) -> Checkpoint:
+    """What the next round needs."""
+    tensors = {f"avatar.{name}": tensor for name, tensor in avatar.state_dict().items()}
+    tensors |= {f"state.{field.name}": getattr(done.state, field.name) for field in dataclasses.fields(FitState)}
+    return Checkpoint(tensors, {"step": done.number + 1, "fingerprint": key, "off_px": off})
+
+
+def resume(folder: Path, key: str, avatar: Avatar, state: FitState) -> tuple[FitState, int, list[float]]:
+    """State, next round and record of the newest checkpoint of the same refinement, or of the start."""
+    found = load_checkpoint(folder)
+    if found is None or found.record["fingerprint"] != key:
+        clear_checkpoints(folder)
+        return state, 0, []
+    avatar.load_state_dict({name.removeprefix("avatar."): t for name, t in found.tensors.items() if name.startswith("avatar.")})
+    state = FitState(**{field.name: found.tensors[f"state.{field.name}"] for field in dataclasses.fields(FitState)})
+    print(f"refine_fit: going on after round {found.record['step']}")
+    return state, found.record["step"], list(found.record["off_px"])
+
+
+def judge(clip: Clip, fitted: BodyTrack, before: FitState, after: FitState, off: list[float]) -> Refined:
+    """The refined motion with its record; the fitted one where the refined one lies worse on the masks."""
+    scores = [score_fit(clip.body, clip.seen, clip.silhouettes, state) for state in (before, after)]
+    ious = [float(np.nanmean(score.iou)) if np.isfinite(score.iou).any() else float("nan") for score in scores]
+    record = {
+        "rounds": len(off),
+        "points_off_px": off,
+        "iou_mean": ious,
+        "focal_px": [float(clip.seen.focal_px * state.log_focal.exp()) for state in (before, after)],
+        "height_m": [body_height(clip.body, state.betas) for state in (before, after)],
+        "betas": [float(b) for b in after.betas],
+    }
+    if ious[1] < ious[0] - IOU_LOSS:
+        return Refined(fitted, {**record, "kept": f"refined, the body lies worse on the masks (IoU {ious[1]:.3f}, before {ious[0]:.3f})"})
+    return Refined(as_track(fitted, clip.seen, after), {**record, "kept": None})
+
+
+def summary(record: dict) -> str:
+    """One line for a user."""
+    if record["kept"] is not None:
+        return f"the fitted motion stays as it is: {record['kept']}"
+    off, focal = record["points_off_px"], record["focal_px"]
+    return (
+        f"{record['rounds']} rounds: points of the person were {off[0]:.1f} px off before and {off[-1]:.1f} px in the last one; "
+        f"focal length {focal[0]:.0f} -> {focal[1]:.0f} px"
+    )
+
+
+if __name__ == "__main__":
+    run_stage(main)
