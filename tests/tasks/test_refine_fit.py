@@ -1,0 +1,171 @@
+"""Claims about the stage refine_fit: when it passes the fit on, how it stops and goes on, and when it keeps the fit."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from ruamel.yaml import YAML
+
+from model.fitting.appearance import Round
+from model.fitting.fit import Silhouettes
+from tasks import refine_fit
+from tasks.artifacts import SubjectPaths, read_track, subject_paths, write_track
+from tasks.errors import InputError, Interrupted
+from tasks.fit_state import read_fit_state, write_fit_state
+from tasks.settings import load_settings
+from tests.conftest import make_avatar
+from tests.model.fitting_scene import Scene, make_scene
+
+PARAMS = Path(__file__).parents[2] / "params.yaml"
+
+
+def write_params(**options) -> None:
+    yaml = YAML(typ="safe", pure=True)
+    values = yaml.load(PARAMS.read_text())
+    values["refine_fit"]["options"] |= options
+    with open("params.yaml", "w") as file:
+        yaml.dump(values, file)
+
+
+@pytest.fixture(scope="module")
+def scene() -> Scene:
+    return make_scene(8, fps=6.0)
+
+
+@pytest.fixture
+def subject(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clip) -> SubjectPaths:
+    monkeypatch.chdir(tmp_path)
+    write_params()
+    paths = subject_paths("demo")
+    write_track(paths.fit / "track.npz", clip.track)
+    return paths
+
+
+@pytest.fixture
+def rounds(subject: SubjectPaths, scene: Scene, clip, atlas, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The stage with its eight rounds made cheap: each moves the body by a centimetre. Lists the rounds that ran."""
+    ran: list[int] = []
+    write_fit_state(subject.fit / "state.npz", scene.seen, scene.truth)
+    inputs = refine_fit.Clip(scene.body, None, scene.seen, Silhouettes(np.zeros((8, 64, 64), np.uint8), np.zeros(8)), clip.frames, clip.track)
+
+    def refine(clip, avatar, state, *_, first_round, on_round, stop_asked, **__):
+        for number in range(first_round, 8):
+            state = dataclasses.replace(state, transl=state.transl + 0.01)
+            ran.append(number)
+            on_round(Round(number, state, 2.0 / (number + 1)))
+            if stop_asked():
+                break
+        return state
+
+    monkeypatch.setattr(refine_fit, "read_inputs", lambda *_: (inputs, scene.truth))
+    monkeypatch.setattr(refine_fit, "untrained_avatar", lambda *_: make_avatar(atlas))
+    monkeypatch.setattr(refine_fit, "refine_on_appearance", refine)
+    monkeypatch.setattr(refine_fit, "judge", lambda clip, fitted, before, after, off: refine_fit.Refined(
+        dataclasses.replace(fitted, transl=after.transl.float()), {"rounds": len(off), "points_off_px": off, "focal_px": [1.0, 1.0], "kept": None}
+    ))  # fmt: skip
+    return ran
+
+
+def test_what_the_fit_saw_and_found_comes_back_from_its_file(scene: Scene, tmp_path: Path) -> None:
+    write_fit_state(tmp_path / "state.npz", scene.seen, scene.truth)
+    seen, state = read_fit_state(tmp_path / "state.npz")
+    for read, written in ((seen, scene.seen), (state, scene.truth)):
+        for field in dataclasses.fields(written):
+            old, new = getattr(written, field.name), getattr(read, field.name)
+            assert torch.equal(new, old) if isinstance(old, torch.Tensor) else new == old, field.name
+
+
+def test_an_imported_track_passes_unchanged_and_says_so(subject: SubjectPaths, capsys: pytest.CaptureFixture) -> None:
+    refine_fit.main()
+    assert torch.equal(read_track(subject.fit_refined / "track.npz", made_by="x").body_pose, read_track(subject.fit / "track.npz", made_by="x").body_pose)
+    assert "imported" in json.loads((subject.fit_refined / "refined.json").read_text())["kept"]
+    assert "stays as it is" in capsys.readouterr().out
+
+
+def test_no_rounds_leave_the_fit_as_it_is(subject: SubjectPaths, scene: Scene) -> None:
+    write_fit_state(subject.fit / "state.npz", scene.seen, scene.truth)
+    write_params(rounds=0)
+    refine_fit.main()
+    assert "rounds is 0" in json.loads((subject.fit_refined / "refined.json").read_text())["kept"]
+
+
+def test_the_stage_writes_the_refined_motion(subject: SubjectPaths, scene: Scene, rounds: list[int]) -> None:
+    refine_fit.main()
+    assert rounds == list(range(8))
+    found = read_track(subject.fit_refined / "track.npz", made_by="x")
+    assert torch.allclose(found.transl, scene.truth.transl.float() + 0.08, atol=1e-5)
+    assert not subject.checkpoints.joinpath("refine_fit").exists()
+
+
+def test_an_interrupted_refinement_goes_on_where_it_was(
+    subject: SubjectPaths, scene: Scene, rounds: list[int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    kept = refine_fit.refine_on_appearance
+    monkeypatch.setattr(refine_fit, "refine_on_appearance", lambda *a, stop_asked, **k: _stop_after_three(kept, rounds, a, k))
+    with pytest.raises(KeyboardInterrupt):
+        refine_fit.main()
+    assert not (subject.fit_refined / "track.npz").exists()
+    monkeypatch.setattr(refine_fit, "refine_on_appearance", kept)
+    refine_fit.main()
+    assert rounds == [0, 1, 2, *range(3, 8)]
+    assert "going on after round 3" in capsys.readouterr().out
+    assert torch.allclose(read_track(subject.fit_refined / "track.npz", made_by="x").transl, scene.truth.transl.float() + 0.08, atol=1e-5)
+
+
+def _stop_after_three(run, rounds: list[int], positional: tuple, named: dict):
+    run(*positional, stop_asked=lambda: len(rounds) == 3, **named)
+    raise KeyboardInterrupt
+
+
+def test_a_signal_ends_the_stage_with_what_is_done_kept(subject: SubjectPaths, rounds: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    import os
+    import signal
+
+    kept = refine_fit.save_checkpoint
+
+    def save(folder, checkpoint):
+        kept(folder, checkpoint)
+        if checkpoint.record["step"] == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(refine_fit, "save_checkpoint", save)
+    with pytest.raises(Interrupted, match="2 of 8 rounds"):
+        refine_fit.main()
+    assert rounds == [0, 1]
+
+
+def test_changed_settings_start_anew(subject: SubjectPaths, rounds: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = refine_fit.refine_on_appearance
+    monkeypatch.setattr(refine_fit, "refine_on_appearance", lambda *a, stop_asked, **k: _stop_after_three(kept, rounds, a, k))
+    with pytest.raises(KeyboardInterrupt):
+        refine_fit.main()
+    monkeypatch.setattr(refine_fit, "refine_on_appearance", kept)
+    write_params(strength=150.0)
+    refine_fit.main()
+    assert rounds == [0, 1, 2, *range(8)]
+
+
+def test_a_motion_that_lies_worse_on_the_masks_is_not_taken(scene: Scene, clip, monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = iter([np.array([0.9, 0.9]), np.array([0.85, 0.9]), np.array([0.9, 0.9]), np.array([0.895, 0.9])])
+    monkeypatch.setattr(refine_fit, "score_fit", lambda *_: type("Score", (), {"iou": next(scores)}))
+    inputs = refine_fit.Clip(scene.body, None, scene.seen, None, clip.frames, dataclasses.replace(clip.track, body_pose=torch.zeros(8, 23, 3)))
+    worse = refine_fit.judge(inputs, inputs.track, scene.truth, scene.truth, [1.0])
+    assert worse.track is inputs.track and "worse on the masks" in worse.record["kept"]
+    as_good = refine_fit.judge(inputs, inputs.track, scene.truth, scene.truth, [1.0])
+    assert as_good.record["kept"] is None
+    assert torch.allclose(as_good.track.body_pose, scene.truth.body_pose.float())
+
+
+def test_a_look_that_is_no_preset_is_refused(subject: SubjectPaths) -> None:
+    yaml = YAML(typ="safe", pure=True)
+    values = yaml.load(PARAMS.read_text())
+    values["refine_fit"]["look"] = "quik"
+    with open("params.yaml", "w") as file:
+        yaml.dump(values, file)
+    with pytest.raises(InputError, match="refine_fit.look is 'quik'"):
+        load_settings()
