@@ -23,7 +23,7 @@ Subject: TypeAlias = Annotated[
     typer.Option(help="Whose avatar: a subject of work/. Left out: the one that params.yaml names.", autocompletion=lambda incomplete: _starts(known_subjects(), incomplete)),
 ]
 AvatarFile: TypeAlias = Annotated[Path | None, typer.Option("--avatar", help="An avatar.safetensors from anywhere, instead of a subject's.")]
-Stage: TypeAlias = Annotated[str | None, typer.Option(help="stage1 (baked, fast) or stage2 (cloth follows the pose). Left out: the last that is there.")]
+Stage: TypeAlias = Annotated[str | None, typer.Option(help="stage1 or stage2 (cloth follows the pose). Left out: the last that is there.")]
 Out: TypeAlias = Annotated[Path | None, typer.Option("--out", "-o", help=".mp4, .gif, .webp, .png (one picture), or a folder for one png a frame. Left out: renders/<subject>/.")]
 Camera: TypeAlias = Annotated[
     str, typer.Option(help=f"{', '.join(CAMERAS)}, or a .json file of keys.", autocompletion=lambda incomplete: _starts(CAMERAS, incomplete))

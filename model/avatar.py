@@ -142,6 +142,12 @@ class Avatar(nn.Module):
         decoded = self.decode(feature_map)
         return decoded if self.pose_shapes is None or pose is None else self.fold(decoded, self.pose_shapes(pose.body_pose))
 
+    def attributes_in(self, pose: BodyPose, decoded: Attributes) -> Attributes:
+        """`attributes(pose)`, from what was `decoded` without a pose wherever that spares the decoder."""
+        if self.pose_encoder is not None:
+            return self.attributes(pose)
+        return decoded if self.pose_shapes is None else self.fold(decoded, self.pose_shapes(pose.body_pose))
+
     def fold(self, attributes: Attributes, shape: Float[Tensor, "6 G G"]) -> Attributes:
         """Add what `pose_shapes` says of one pose. Differentiable in both."""
         change = read_features(shape, self.corners, self.shares)

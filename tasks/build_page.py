@@ -1,8 +1,8 @@
 """Stage: the page that is the avatar: one file to open in a browser and to hand to somebody else.
 
 Reads the frames, the refined track, both avatars and the figures; writes results/<subject>/avatar.html. The page shows the
-avatar of stage 1, whose colours do not depend on the pose beyond the light: stage 2 is rendered beside it on some frames, and
-the page says how far it is off.
+avatar of stage 2 where its details are pose shapes, which a browser can blend. A pose encoder stays behind: then the page shows
+stage 1. Either way one stage is rendered beside the other on some frames, and the page says how far they are apart.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from tasks.artifacts import (
 )  # fmt: skip
 from tasks.errors import InputError, run_stage
 from tasks.page_content import PageContent, PageVideo, build_page, encode_frames
+from tasks.page_folds import pack_folds
 from tasks.page_motions import clip_motion, page_motions
 from tasks.pictures import spread_evenly
 from tasks.progress import progress_bar
@@ -55,7 +56,9 @@ def read_content(paths: SubjectPaths, settings: Settings) -> PageContent:
     track = read_track(paths.stage1 / "track.npz", made_by="train_stage1")
     files = {stage: require(getattr(paths, stage) / "avatar.safetensors", made_by=f"train_{stage}") for stage in ("stage1", "stage2")}
     actor = actor_from_file(files["stage1"], track, name=settings.subject.name)
-    baked = actor.avatar.bake()
+    avatars = {"stage1": actor.avatar, "stage2": read_avatar(files["stage2"])}
+    shown = shown_stage(avatars["stage2"])
+    baked = avatars[shown].bake()
     times = dict(zip(clip.frame_ids, clip.times, strict=True))
     frame_ids = track.frame_ids.tolist()
     clip_times = np.array([times[frame_id] for frame_id in frame_ids])
@@ -63,9 +66,10 @@ def read_content(paths: SubjectPaths, settings: Settings) -> PageContent:
     motions = [clip_motion(track, clip_times), *page_motions(settings.build_page.motions, actor)]
     return PageContent(
         subject=settings.subject.name,
-        notes=notes_of(metrics, pose_dependence({"stage1": actor.avatar, "stage2": read_avatar(files["stage2"])}, track, backend=settings.render.backend)),
+        notes=notes_of(metrics, pose_dependence(avatars, track, backend=settings.render.backend), shown=shown),
         baked=baked,
-        cull_margin=actor.avatar.options.cull_margin,
+        folds=pack_folds(avatars[shown]) if shown == "stage2" else None,
+        cull_margin=avatars[shown].options.cull_margin,
         joint_names=read_joint_names(settings),
         track=track,
         placement=actor.placement,
@@ -115,13 +119,25 @@ def pose_dependence(avatars: dict[str, Avatar], track: BodyTrack, *, backend: st
     return float(np.mean([value for value in found if value is not None]))
 
 
-def notes_of(metrics: dict, pose_dependence_db: float) -> str:
+def shown_stage(second: Avatar) -> str:
+    """The stage that the page shows: the second where a browser can do what it does in a pose."""
+    return "stage2" if second.pose_shapes is not None and second.pose_encoder is None else "stage1"
+
+
+def notes_of(metrics: dict, pose_dependence_db: float, *, shown: str) -> str:
     """What a reader should know of what is shown."""
-    psnr = metrics["stage1"]["heldout_frames_refitted"]["psnr"]
+    psnr = metrics[shown]["heldout_frames_refitted"]["psnr"]
     score = "" if psnr is None else f"On frames it was not trained on this avatar is within {psnr:.1f} dB of the video (PSNR, on white). "
+    nearly = pose_dependence_db >= NEARLY_EQUAL_DB
+    if shown == "stage2":
+        change = "hardly change the picture" if nearly else "change the picture"
+        return (
+            f"{score}Shown is stage 2: folds follow the pose where a part of the body is near a pose of the video, and fade elsewhere. "
+            f"In the video's poses they {change}: PSNR of one with them against one without {pose_dependence_db:.0f} dB inside the person."
+        )
     return (
         f"{score}Shown is stage 1: colours change with the light on the skin and clothes, not with the pose. "
-        f"Stage 2, whose cloth follows the pose, is {'nearly the same' if pose_dependence_db >= NEARLY_EQUAL_DB else 'different'}: "
+        f"Stage 2, whose cloth follows the pose, is {'nearly the same' if nearly else 'different'}: "
         f"PSNR of one against the other {pose_dependence_db:.0f} dB inside the person."
     )
 

@@ -7,195 +7,29 @@ and how to open it.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
 
-from model.avatar import Attributes, Avatar
-from model.avatar_file import AvatarFileError, load_avatar
-from model.body.body_model import BodyModel, load_body_model
 from model.body.body_files import BodyFileError
+from model.body.body_model import BodyModel, load_body_model
 from model.body.safe_pickle import UnsafePickleError
 from model.body.track import BodyTrack
-from model.export.appearance import COLORS, mean_lit_colors, posed_splats, rest_lift, rest_splats
-from model.export.bundle import Bundle, write_bundle
-from model.export.bvh import write_bvh
-from model.export.joint_motion import JointMotion, joint_motion
-from model.export.mesh import bake_mesh
-from model.export.mesh_glb import write_mesh_glb
-from model.export.ply import write_ply
-from model.export.splat_glb import write_splat_glb
-from model.export.splats import Splats
-from model.export.spz import write_spz
-from model.motion.motion import Motion, carried
-from model.motion.placement import Placement, placement_of_track, skeleton_of_avatar
-from model.pose import track_pose
-from model.uv.atlas import body_surface
-from tasks.artifacts import SubjectPaths, read_track, replaced_file, require, subject_paths
+from model.export.appearance import COLORS
+from model.motion.library import LIBRARY
+from model.motion.motion import Motion
+from model.pose import BodyPose, track_pose
+from tasks.animate import OWN_MOTION, Actor, MotionChoice, find_motion, fit_motion, load_actor
+from tasks.artifacts import read_track, replaced_file, require, subject_paths
 from tasks.errors import InputError, run_stage
+from tasks.export_formats import FORMATS, Choice, Subject
+from tasks.progress import progress_bar
 from tasks.settings import load_settings
 
 STAGES = ("stage1", "stage2")
 REST = "rest"
-TEXELS = 1024  # along the side of the mesh's texture; four times what the splats of the quick preset resolve
-THICKNESS = 2.4  # standard deviations by which the mesh lies outside the splats' centres: where an opaque splat's rim is seen
-FALLBACK_FPS = 25.0  # for a track that does not know its own
-
-
-@dataclass(frozen=True)
-class Choice:
-    """What to write.
-
-    Attributes:
-        colors: "lit" as filmed, or "albedo".
-        pose: "rest", or the number of a frame of the clip.
-        stage: the avatar of which training stage.
-        motions: beside the clip's own; their world is y up, floor at 0.
-    """
-
-    colors: str = "lit"
-    pose: str | int = REST
-    stage: str = "stage1"
-    motions: tuple[Motion, ...] = ()
-
-
-class Subject:
-    """A finished avatar with what its exports are made of; each thing is made when the first format asks for it."""
-
-    def __init__(self, name: str, avatar: Avatar, track: BodyTrack, choice: Choice, load_body: Callable[[], BodyModel]) -> None:
-        self.name, self.avatar, self.track, self.choice = name, avatar, track, choice
-        self.skeleton = skeleton_of_avatar(avatar)
-        self.placement: Placement = placement_of_track(track, self.skeleton)
-        self.attributes: Attributes = avatar.attributes()
-        self.load_body = load_body
-        self._kept: dict[str, object] = {}
-
-    @property
-    def lit(self) -> torch.Tensor:
-        """Colours as filmed, the mean over the clip."""
-        return self._keep("lit", lambda: mean_lit_colors(self.avatar, self.attributes, self.track))
-
-    @property
-    def shown(self) -> torch.Tensor:
-        """Colours of the rest pose as they were chosen."""
-        return self.attributes.albedo if self.choice.colors == "albedo" else self.lit
-
-    @property
-    def splats(self) -> Splats:
-        """The splats in the pose that was chosen."""
-        if self.choice.pose == REST:
-            return self._keep("splats", lambda: rest_splats(self.avatar, self.shown, attributes=self.attributes))
-        row = row_of_frame(self.track, self.choice.pose)
-        return self._keep("splats", lambda: posed_splats(self.avatar, track_pose(self.track, row), self.placement, colors=self.choice.colors))
-
-    @property
-    def body(self) -> BodyModel:
-        return self._keep("body", self.load_body)
-
-    @property
-    def motions(self) -> list[JointMotion]:
-        """The clip's own motion, then the others."""
-        return self._keep("motions", lambda: [joint_motion(motion) for motion in (self.clip_motion(), *self.choice.motions)])
-
-    @property
-    def parents(self) -> list[int]:
-        return self.avatar.atlas_parents.tolist()
-
-    def clip_motion(self) -> Motion:
-        """The clip's own track as a motion: carried from the world of the clip to the stage."""
-        turn, shift = self.placement.turn, self.placement.shift
-        pose = carried(track_pose(self.track), self.skeleton, turn.T, -shift @ turn)
-        fps = self.track.fps if self.track.fps > 0 else FALLBACK_FPS
-        return Motion("clip", pose.global_orient, pose.body_pose, pose.transl, fps, False, self.skeleton)
-
-    def _keep(self, name: str, make: Callable[[], object]) -> object:
-        if name not in self._kept:
-            self._kept[name] = make()
-        return self._kept[name]
-
-
-def make_ply(subject: Subject) -> bytes:
-    return write_ply(subject.splats)
-
-
-def make_ply62(subject: Subject) -> bytes:
-    return write_ply(subject.splats, full=True)
-
-
-def make_spz(subject: Subject) -> bytes:
-    return write_spz(subject.splats)
-
-
-def make_splat_glb(subject: Subject) -> bytes:
-    return write_splat_glb(subject.splats, name=subject.name)
-
-
-def make_mesh_glb(subject: Subject) -> bytes:
-    avatar, look = subject.avatar, subject.attributes
-    mesh = bake_mesh(
-        body_surface(subject.body, avatar.betas),
-        avatar.atlas,
-        look.offsets.numpy(),
-        look.scales.numpy(),
-        subject.shown.numpy(),
-        texels=TEXELS,
-        thickness=THICKNESS,
-    )
-    return write_mesh_glb(
-        mesh,
-        subject.body.joint_names,
-        subject.parents,
-        avatar.atlas_joints_rest.numpy(),
-        subject.motions,
-        name=subject.name,
-        lift=rest_lift(avatar).double().numpy(),
-        unlit=subject.choice.colors == "lit",
-    )
-
-
-def make_bvh(subject: Subject) -> bytes:
-    return write_bvh(subject.body.joint_names, subject.parents, subject.avatar.atlas_joints_rest.numpy(), subject.motions[-1])
-
-
-def make_bundle(subject: Subject) -> bytes:
-    avatar = subject.avatar
-    return write_bundle(
-        Bundle(
-            name=subject.name,
-            splats=rest_splats(avatar, subject.lit, attributes=subject.attributes),
-            albedo=subject.attributes.albedo.numpy(),
-            skin_joints=avatar.atlas_skin_joints.numpy(),
-            skin_weights=avatar.atlas_skin_weights.numpy(),
-            joint_names=subject.body.joint_names,
-            parents=subject.parents,
-            joints_rest=(avatar.atlas_joints_rest + rest_lift(avatar)).numpy(),
-            light=avatar.light.detach().numpy(),
-            light_from_stage=subject.placement.turn.numpy(),
-            motions=subject.motions,
-        )
-    )
-
-
-@dataclass(frozen=True)
-class Format:
-    """One way to write an avatar: the end of its file name, what it is, and what makes its bytes."""
-
-    ending: str
-    what: str
-    make: Callable[[Subject], bytes]
-
-
-FORMATS = {
-    "ply": Format(".ply", "splats, 3D Gaussian Splatting", make_ply),
-    "ply62": Format("-62.ply", "splats with all 62 properties, for Unity plug-ins that want them", make_ply62),
-    "spz": Format(".spz", "splats, compressed", make_spz),
-    "splat-glb": Format("-splats.glb", "splats, glTF with KHR_gaussian_splatting", make_splat_glb),
-    "mesh-glb": Format("-mesh.glb", "textured mesh with skeleton and animation", make_mesh_glb),
-    "bvh": Format(".bvh", "skeleton and motion", make_bvh),
-    "bundle": Format("-bundle.zip", "splats at rest, skin weights, skeleton, motions; see docs/bundle.md", make_bundle),
-}
 
 
 def export(
@@ -205,50 +39,95 @@ def export(
     out: Path | None = None,
     colors: str = "lit",
     pose: str | int = REST,
-    stage: str = "stage1",
+    stage: str | None = None,
     motions: Sequence[Motion] = (),
+    fps: float | None = None,
 ) -> list[Path]:
     """Write a subject's avatar in some formats.
 
     Args:
         subject: its name; work/<subject>/ holds the avatar.
         formats: names in FORMATS, or "all".
-        out: a folder; or, for one format, a file. None: exports/<subject>/.
+        out: a folder; or, for one format in one pose, a file. None: exports/<subject>/.
         colors: "lit" as filmed, or "albedo" (splats and mesh; the bundle has both).
-        pose: "rest", or the number of a frame of the clip (splats only).
-        stage: "stage1", or "stage2" whose splats follow the pose of a frame.
+        pose: of the splats: "rest", the number of a frame of the clip, a frame of a motion ("walk:12"), or a motion ("walk" or a
+            file): one file for each of its frames.
+        stage: "stage1", or "stage2" whose splats follow the pose; None: the last that is there.
         motions: for the mesh, the bundle and the .bvh (which takes the last), beside the clip's own; see model/motion/motion.py.
+        fps: frames per second that a motion as `pose` is written at; None: its own, within 30 and 60.
 
     Returns:
         The files, in the order of the formats.
 
     Raises:
-        InputError: an unknown format, colour, stage or frame; no avatar of that name; nowhere to write.
+        InputError: an unknown format, colour, stage, frame or motion; no avatar of that name; nowhere to write.
     """
     names = list(FORMATS) if "all" in formats else list(dict.fromkeys(formats))
-    for kind, given, known in (("format", names, [*FORMATS, "all"]), ("colours", [colors], COLORS), ("stage", [stage], STAGES)):
+    stages = [] if stage is None else [stage]
+    for kind, given, known in (("format", names, [*FORMATS, "all"]), ("colours", [colors], COLORS), ("stage", stages, STAGES)):
         for value in given:
             if value not in known:
                 raise InputError(f"unknown {kind} {value!r}; expected one of: {', '.join(known)}")
     if not names:
         raise InputError(f"expected at least one format of: {', '.join([*FORMATS, 'all'])}")
-    if pose != REST and not isinstance(pose, int):
-        raise InputError(f"expected the pose to be {REST!r} or the number of a frame, came {pose!r}")
-    places = output_paths(subject, names, out)
-    loaded = read_subject(subject, Choice(colors, pose, stage, tuple(motions)))
-    for name, place in zip(names, places, strict=True):
-        data = FORMATS[name].make(loaded)
-        try:
-            with replaced_file(place) as scratch:
-                scratch.write_bytes(data)
-        except OSError as error:
-            needs = f"it needs {len(data) / 1e6:.1f} MB"
-            raise InputError(f"could not write {place} ({error.strerror}); {needs}, choose another place with --out") from error
-    return places
+    output_paths(subject, names, out)
+    loaded, actor = read_subject(subject, Choice(colors, tuple(motions)), stage)
+    poses = chosen_poses(actor, pose, fps)
+    if len(poses) > 1:
+        out = Path("exports") / subject / motion_and_row(str(pose))[0].stem if out is None else out
+        if out.suffix:
+            raise InputError(f"{out} is one file, but the motion has {len(poses)} frames; give a folder")
+    written = []
+    with progress_bar(f"exporting {pose}", len(poses)) if len(poses) > 1 else nullcontext(lambda _: None) as show:
+        for done, (label, posed) in enumerate(poses, start=1):
+            loaded.pose = posed
+            wanted = [name for name in names if FORMATS[name].posed or done == 1]
+            for name, place in zip(wanted, output_paths(subject, wanted, out, label=label), strict=True):
+                write_whole(place, FORMATS[name].make(loaded))
+                written.append(place)
+            show(done)
+    return written
 
 
-def output_paths(subject: str, formats: Sequence[str], out: Path | None) -> list[Path]:
-    """Where each format goes. Raises InputError where one file is named for several formats."""
+def write_whole(place: Path, data: bytes) -> None:
+    """Write a file, whole or not at all. Raises InputError where there is no room or no right to."""
+    try:
+        with replaced_file(place) as scratch:
+            scratch.write_bytes(data)
+    except OSError as error:
+        needs = f"it needs {len(data) / 1e6:.1f} MB"
+        raise InputError(f"could not write {place} ({error.strerror}); {needs}, choose another place with --out") from error
+
+
+def chosen_poses(actor: Actor, pose: str | int, fps: float | None) -> list[tuple[str, BodyPose | None]]:
+    """The poses that `export` was asked for, in the world of the clip (None: at rest), each with what it adds to the file's name.
+
+    Raises:
+        InputError: the clip has no such frame, or there is no such motion.
+    """
+    if pose == REST:
+        return [("", None)]
+    if isinstance(pose, int):
+        return [("", track_pose(actor.track, row_of_frame(actor.track, pose)))]
+    source, row = motion_and_row(pose)
+    if not source.exists() and str(source) not in (*LIBRARY, OWN_MOTION):
+        motions = ", ".join([*LIBRARY, OWN_MOTION])
+        raise InputError(f"expected the pose to be {REST!r} or the number of a frame, or a motion ({motions} or a file), or its frame (walk:12); came {pose!r}")
+    motion = fit_motion(find_motion(str(source), actor), actor, MotionChoice(fps=fps))
+    if row is not None and row >= motion.num_frames:
+        raise InputError(f"expected a frame of {source}, 0 to {motion.num_frames - 1}, came {row}")
+    rows = range(motion.num_frames) if row is None else [row]
+    return [(f"-{source.stem}-{r:04d}", actor.placement.carry(motion, slice(r, r + 1))[0]) for r in rows]
+
+
+def motion_and_row(pose: str) -> tuple[Path, int | None]:
+    """"walk:12" as the motion's name or file and its frame; "walk" as all of its frames."""
+    source, colon, row = pose.rpartition(":")
+    return (Path(source), int(row)) if colon and row.isdigit() else (Path(pose), None)
+
+
+def output_paths(subject: str, formats: Sequence[str], out: Path | None, *, label: str = "") -> list[Path]:
+    """Where each format goes; `label` follows the subject in the file's name. Raises InputError where one file is named for several formats."""
     folder = Path("exports") / subject if out is None else out
     if folder.suffix and not folder.is_dir():
         if len(formats) > 1:
@@ -259,23 +138,19 @@ def output_paths(subject: str, formats: Sequence[str], out: Path | None) -> list
         return [folder]
     if folder.exists() and not folder.is_dir():
         raise InputError(f"expected a folder at {folder}, found a file; choose another place with --out")
-    return [folder / (subject + FORMATS[name].ending) for name in formats]
+    return [folder / (subject + label + FORMATS[name].ending) for name in formats]
 
 
-def read_subject(name: str, choice: Choice) -> Subject:
-    """Read an avatar and its track, and check that what was chosen exists."""
+def read_subject(name: str, choice: Choice, stage: str | None) -> tuple[Subject, Actor]:
+    """Read an avatar (None: of the last stage that is there) and its track; as what can be written, and as what can act."""
     settings = load_settings()
     paths = subject_paths(name)
     if not paths.work.is_dir():
         known = sorted(path.parent.parent.name for path in Path("work").glob("*/stage1/avatar.safetensors"))
         raise InputError(f"expected an avatar called {name!r} under work/, found: {', '.join(known) or 'none'}; run: make avatar")
-    track = read_track(paths.stage1 / "track.npz", made_by="train_stage1")
-    try:
-        avatar = load_avatar(require(avatar_path(paths, choice.stage), made_by=f"train_{choice.stage}"))
-    except AvatarFileError as error:
-        raise InputError(str(error)) from error
-    if choice.pose != REST:
-        row_of_frame(track, choice.pose)
+    read_track(paths.stage1 / "track.npz", made_by="train_stage1")
+    actor = load_actor(paths, stage, name=name)
+    avatar = actor.avatar
 
     def load_body() -> BodyModel:
         try:
@@ -287,12 +162,7 @@ def read_subject(name: str, choice: Choice) -> Subject:
             raise InputError(f"expected the body that {name} was trained on ({wants}), params.yaml gives {has}; set body.model, or train again")
         return body
 
-    return Subject(name, avatar, track, choice, load_body)
-
-
-def avatar_path(paths: SubjectPaths, stage: str) -> Path:
-    """Where a stage leaves its avatar."""
-    return getattr(paths, stage) / "avatar.safetensors"
+    return Subject(name, avatar, actor.track, choice, load_body), actor
 
 
 def row_of_frame(track: BodyTrack, frame: int) -> int:
@@ -320,11 +190,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--format", nargs="+", required=True, metavar="FORMAT", help="one or more of the formats below")
     parser.add_argument("--out", type=Path, help="folder, or file when one format is written; exports/<subject>/ when left out")
     parser.add_argument("--colors", default="lit", metavar="|".join(COLORS), help="lit as filmed, or albedo without light")
-    parser.add_argument("--pose", type=pose_argument, default=REST, metavar="rest|FRAME", help="rest, or the number of a frame of the clip")
-    parser.add_argument("--stage", default="stage1", metavar="|".join(STAGES), help="stage2: splats that follow the frame's pose")
+    parser.add_argument("--pose", type=pose_argument, default=REST, metavar="rest|FRAME|MOTION[:FRAME]", help="of splats: rest, a frame of the clip, a frame of a motion (walk:12), or a motion (walk, or a file): every frame of it")
+    parser.add_argument("--stage", metavar="|".join(STAGES), help="stage2: details that follow the pose; the last that is there when left out")
+    parser.add_argument("--fps", type=float, help="frames per second of a motion that is written frame by frame")
     given = parser.parse_args(arguments)
     subject = given.subject or load_settings().subject.name
-    for path in export(subject, given.format, out=given.out, colors=given.colors, pose=given.pose, stage=given.stage):
+    for path in export(subject, given.format, out=given.out, colors=given.colors, pose=given.pose, stage=given.stage, fps=given.fps):
         print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
 
 

@@ -21,6 +21,7 @@ from model.avatar import BakedAvatar
 from model.body.track import BodyTrack
 from model.light import MIN_SHADE
 from model.motion.placement import Placement
+from tasks.page_folds import PackedFolds
 from tasks.page_motions import PageMotion
 from tasks.page_splats import pack_splats
 
@@ -54,6 +55,7 @@ class PageContent:
         height: of the standing person, metres.
         motions: the first is shown when the page opens.
         video: beside the motion that was filmed.
+        folds: what the page adds to `baked` in each pose; None where nothing.
     """
 
     subject: str
@@ -66,6 +68,7 @@ class PageContent:
     height: float
     motions: list[PageMotion]
     video: PageVideo
+    folds: PackedFolds | None = None
 
 
 def encode_frames(frames: list[UInt8[np.ndarray, "H W 3"]], *, side: int, quality: int, max_bytes: int) -> list[bytes]:
@@ -115,6 +118,7 @@ def plain_content(content: PageContent) -> dict:
             "joints": baked.joints_rest.double().tolist(),
         },
         "light": {"coefficients": baked.light.double().tolist(), "least": MIN_SHADE},
+        "folds": None if content.folds is None else _plain_folds(content.folds),
         "cull_margin": content.cull_margin,
         "camera": {"K": camera.K.tolist(), "w2c": camera.w2c.tolist(), "width": camera.width, "height": camera.height},
         "stand": {
@@ -131,6 +135,12 @@ def plain_content(content: PageContent) -> dict:
             "frames": [base64.b64encode(frame).decode("ascii") for frame in content.video.frames],
         },
     }
+
+
+def _plain_folds(folds: PackedFolds) -> dict:
+    arrays = ("shapes", "units", "joints", "weights", "source", "places", "keys")
+    plain = {name: getattr(folds, name) for name in ("side", "reach", "fade", "around", "most")}
+    return plain | {name: _base64(getattr(folds, name)) for name in arrays}
 
 
 def _plain_motion(motion: PageMotion) -> dict:

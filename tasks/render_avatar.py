@@ -4,8 +4,8 @@ On demand, no stage of the pipeline. Frames are written one by one, whole, into 
 interrupted, the same command goes on from them. The folder's name carries a hash of everything that decides the pictures,
 so frames of other settings are never mixed in; when the film is there, it goes.
 
-Axes: F frames, H x W pixels. The avatar of stage 1 is decoded once and then only posed; of stage 2 it is decoded anew for each
-pose, by the pose network.
+Axes: F frames, H x W pixels. The avatar is decoded once, then posed, with the folds of each pose; only one with a pose encoder
+is decoded anew for each pose.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ class Photographer:
         self.avatar: Avatar = actor.avatar.to(self.device)
         self.placement, self.look, self.color = actor.placement, look, color
         with torch.no_grad():
-            self.decoded: Attributes | None = None if self.avatar.follows_pose else self.avatar.attributes()
+            self.decoded: Attributes = self.avatar.attributes()
 
     @torch.no_grad()
     def take(self, pose: BodyPose, camera: Camera) -> UInt8[np.ndarray, "H W C"]:
@@ -129,7 +129,7 @@ class Photographer:
         samples = self.look.supersampling
         fine = Camera(camera.K, self.placement.carry_camera(camera.w2c), camera.width, camera.height)
         fine = fine.resize(samples * camera.width, samples * camera.height).to(self.device)
-        attributes = self.avatar.attributes(pose) if self.decoded is None else self.decoded
+        attributes = self.avatar.attributes_in(pose, self.decoded)
         black = torch.zeros(3, device=self.device)
         drawn = self.avatar.render(pose, fine, black, backend=self.look.backend, attributes=attributes)
         alpha = drawn.alpha.clamp(0, 1)

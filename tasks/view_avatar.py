@@ -117,7 +117,7 @@ class Scene:
         """
         played = self.motion(motion)
         pose = turned(self.placement.carry(played)[round(seconds * played.fps) % played.num_frames], turns)
-        attributes = self.avatar.attributes(pose) if self.avatar.follows_pose else self.decoded
+        attributes = self.avatar.attributes_in(pose, self.decoded)
         means, normals = posed_surface(self.avatar, attributes, pose)
         shown = attributes.albedo if colors == "albedo" else (attributes.albedo * shade(normals, self.avatar.light)).clamp(0, 1)
         step = max(1, -(-len(means) // most))

@@ -64,15 +64,16 @@ def rest_splats(avatar: Avatar, colors: Float[Tensor, "N 3"], *, attributes: Att
 
 
 @torch.no_grad()
-def posed_splats(avatar: Avatar, pose: BodyPose, placement: Placement, *, colors: str) -> Splats:
-    """The avatar in a pose of its clip, carried to the stage.
+def posed_splats(avatar: Avatar, pose: BodyPose, placement: Placement, *, colors: str, decoded: Attributes | None = None) -> Splats:
+    """The avatar in a pose, with the folds of that pose, carried to the stage.
 
     Args:
         pose: in the world of the clip.
         placement: where the stage lies in that world.
         colors: "lit" by the clip's light in this pose, or "albedo".
+        decoded: attributes without a pose, decoded before; None decodes here.
     """
-    attributes = avatar.attributes(pose)
+    attributes = avatar.attributes(pose) if decoded is None else avatar.attributes_in(pose, decoded)
     means, normals = posed_surface(avatar, attributes, pose)
     shown = attributes.albedo if colors == "albedo" else (attributes.albedo * shade(normals, avatar.light)).clamp(0, 1)
     return _splats((means - placement.shift) @ placement.turn, normals @ placement.turn, attributes, shown)

@@ -17,11 +17,12 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
+from model.export.folds import FoldTables
 from model.export.joint_motion import JointMotion
 from model.export.splats import Splats
 
-FORMAT, VERSION = "gaussian-avatar-bundle", 1
-TYPES = {"float32": "<f4", "uint16": "<u2"}
+FORMAT, VERSION = "gaussian-avatar-bundle", 2  # version 1 had no folds
+TYPES = {"float32": "<f4", "uint16": "<u2", "int16": "<i2"}
 LONG_AGO = (1980, 1, 1, 0, 0, 0)  # time stamp in the archive: the same avatar gives the same bytes
 
 
@@ -38,6 +39,7 @@ class Bundle:
         light: coefficients of the harmonics above degree 0 (model/light.py); empty for none.
         light_from_stage: turns a stage's normal into the axes that the light is given in.
         motions: what there is to play.
+        folds: what the splats do in a pose beyond being carried; None for nothing.
     """
 
     name: str
@@ -51,10 +53,11 @@ class Bundle:
     light: Float[np.ndarray, "B 3"]
     light_from_stage: Float[np.ndarray, "3 3"]
     motions: list[JointMotion]
+    folds: FoldTables | None = None
 
 
 def write_bundle(bundle: Bundle) -> bytes:
-    """Write a bundle as .zip. Arrays are float32, joint numbers uint16."""
+    """Write a bundle as .zip. Arrays are float32, numbers of joints and texels uint16, shapes int16."""
     arrays = _Arrays()
     splats = bundle.splats
     record = {
@@ -85,12 +88,26 @@ def write_bundle(bundle: Bundle) -> bytes:
             }
             for motion in bundle.motions
         ],
+        "folds": None if bundle.folds is None else _folds(bundle.folds, arrays),
     }
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
         for name, data in (("bundle.json", json.dumps(record, indent=1, allow_nan=False).encode()), ("arrays.bin", bytes(arrays.binary))):
             file.writestr(zipfile.ZipInfo(name, LONG_AGO), data, zipfile.ZIP_DEFLATED)
     return archive.getvalue()
+
+
+def _folds(folds: FoldTables, arrays: _Arrays) -> dict:
+    return {
+        "reach": folds.reach,
+        "fade": folds.fade,
+        "keys": arrays.add(folds.keys),
+        "near": arrays.add(folds.near),
+        "shapes": arrays.add(folds.shapes, "int16"),
+        "units": arrays.add(folds.units),
+        "texels": arrays.add(folds.texels, "uint16"),
+        "shares": arrays.add(folds.shares),
+    }
 
 
 class _Arrays:

@@ -6,14 +6,16 @@ import contextlib
 import importlib.util
 import io
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
 
+from model.avatar import Avatar
 from model.body.body_model import load_body_model
+from model.body.track import BodyTrack
 from tasks.build_page import main as build_page
 
 
@@ -30,15 +32,27 @@ chromium, small_run = _beside("chromium"), _beside("small_run")
 
 @pytest.fixture(scope="session")
 def run(tmp_path_factory: pytest.TempPathFactory) -> small_run.Run:
-    folder = tmp_path_factory.mktemp("run")
+    """The run of an avatar with pose shapes."""
+    return built(tmp_path_factory.mktemp("run"), lambda avatar, track: small_run.with_folds(avatar, track))
+
+
+@pytest.fixture(scope="session")
+def encoder_run(tmp_path_factory: pytest.TempPathFactory) -> small_run.Run:
+    """The run of an avatar with a pose encoder, which a page cannot show."""
+    return built(tmp_path_factory.mktemp("encoder_run"), lambda avatar, _: small_run.with_encoder(avatar))
+
+
+def built(folder: Path, second_stage: Callable[[Avatar, BodyTrack], Avatar]) -> small_run.Run:
+    """Write what the stages before leave, and build the page from it."""
     body = load_body_model("open")
     betas = torch.zeros(body.num_betas)
     track = small_run.make_track(body, betas)
     avatar = small_run.make_avatar(body, betas)
+    second = second_stage(avatar, track)
     with contextlib.chdir(folder), contextlib.redirect_stdout(io.StringIO()) as said:
-        small_run.write_run(track, avatar)
+        small_run.write_run(track, avatar, second)
         build_page()
-    return small_run.Run(folder, folder / "results" / small_run.SUBJECT / "avatar.html", said.getvalue(), avatar, body, track)
+    return small_run.Run(folder, folder / "results" / small_run.SUBJECT / "avatar.html", said.getvalue(), second, body, track)
 
 
 @pytest.fixture(scope="package")
@@ -60,7 +74,7 @@ def page(_open: chromium.Browser) -> chromium.Browser:
     """The browser with the page open, paused at the start of the clip, seen from the front."""
     _open.run(
         "avatarPage.extra.clear(), document.getElementById('turntable').checked && document.getElementById('turntable').click(),"
-        "avatarPage.choose('clip'), avatarPage.play(false), avatarPage.look('front'), avatarPage.paint('#d5dae0', true)"
+        "avatarPage.fold(true), avatarPage.choose('clip'), avatarPage.play(false), avatarPage.look('front'), avatarPage.paint('#d5dae0', true)"
     )
     return _open
 

@@ -10,12 +10,13 @@ import torch
 from ruamel.yaml import YAML
 
 from model.avatar import Avatar, AvatarOptions, PoseEncoderOptions
-from model.avatar_file import save_avatar, with_pose_encoder
+from model.avatar_file import save_avatar, with_pose_encoder, with_pose_shapes
 from model.body.body_model import BodyModel, load_body_model
 from model.body.track import BodyTrack
 from model.camera import Camera, camera_from_focal
 from model.networks import NetworkOptions
 from model.pose import BodyPose
+from model.pose_shapes import PoseShapeOptions
 from model.uv.atlas import bake_atlas, body_surface
 from tasks.artifacts import ClipInfo, frame_name, subject_paths, write_image, write_json, write_track
 
@@ -35,6 +36,7 @@ class Run:
         folder: the project's root.
         page: results/<subject>/avatar.html.
         said: what the stage printed.
+        avatar: of stage 2.
     """
 
     folder: Path
@@ -55,6 +57,15 @@ def make_avatar(body: BodyModel, betas: torch.Tensor) -> Avatar:
     return avatar.requires_grad_(False).eval()
 
 
+def with_folds(avatar: Avatar, track: BodyTrack) -> Avatar:
+    """The same with strong noise for folds: every texel moves by a centimetre and changes its colour, otherwise in each key pose."""
+    avatar.known_poses = track.body_pose
+    second = with_pose_shapes(avatar, PoseShapeOptions(keys=4, reach=0.15))
+    with torch.no_grad():
+        second.pose_shapes.shapes.copy_(0.5 * torch.randn(second.pose_shapes.shapes.shape, generator=torch.Generator().manual_seed(1)))
+    return second.requires_grad_(False).eval()
+
+
 def make_track(body: BodyModel, betas: torch.Tensor) -> BodyTrack:
     """Someone who turns while squatting, 4 m before a camera (y down)."""
     share = torch.linspace(0, 1, NUM_FRAMES)
@@ -71,8 +82,8 @@ def make_track(body: BodyModel, betas: torch.Tensor) -> BodyTrack:
     return BodyTrack(betas, orient, pose, place, camera.K, camera.w2c, SIZE, SIZE, ids, torch.ones(NUM_FRAMES), 5.0, "open")
 
 
-def write_run(track: BodyTrack, avatar: Avatar) -> None:
-    """The files that the page's stage reads, under the working folder."""
+def write_run(track: BodyTrack, avatar: Avatar, second: Avatar) -> None:
+    """The files that the page's stage reads, under the working folder: avatars of both stages among them."""
     yaml = YAML()
     params = yaml.load((PROJECT / "params.yaml").read_text(encoding="utf-8"))
     params["subject"] = {"name": SUBJECT, "video": "clip.mp4", "truth": "none"}
@@ -84,14 +95,20 @@ def write_run(track: BodyTrack, avatar: Avatar) -> None:
     for frame_id in ids:
         write_image(paths.frames / frame_name(frame_id), generator.integers(0, 255, (SIZE, SIZE, 3), dtype=np.uint8))
     write_json(paths.masks / "segmentation.json", {"method": "landmarks", "model": "none", "flagged": {}})
-    write_json(paths.results / "metrics.json", {"stage1": {"heldout_frames_refitted": {"psnr": 27.25}}})
-    for stage, one in (("stage1", avatar), ("stage2", with_pose_encoder(avatar, PoseEncoderOptions(base_width=4, depth=2, reach=0.35)))):
+    write_json(paths.results / "metrics.json", {stage: {"heldout_frames_refitted": {"psnr": psnr}} for stage, psnr in (("stage1", 27.25), ("stage2", 29.75))})
+    for stage, one in (("stage1", avatar), ("stage2", second)):
         getattr(paths, stage).mkdir(parents=True)
         save_avatar(getattr(paths, stage) / "avatar.safetensors", one)
     write_track(paths.stage1 / "track.npz", track)
 
 
-def render(run: Run, pose: BodyPose, camera: Camera) -> np.ndarray:
+def with_encoder(avatar: Avatar) -> Avatar:
+    """The same with the published design of stage 2, untrained."""
+    return with_pose_encoder(avatar, PoseEncoderOptions(base_width=4, depth=2, reach=0.35)).requires_grad_(False).eval()
+
+
+def render(run: Run, pose: BodyPose, camera: Camera, *, folds: bool = True) -> np.ndarray:
     """The project's own picture on white, 0..1."""
     with torch.no_grad():
-        return run.avatar.render(pose, camera, torch.ones(3), backend="cpu").image.clamp(0, 1).numpy()
+        attributes = run.avatar.attributes(pose if folds else None)
+        return run.avatar.render(pose, camera, torch.ones(3), backend="cpu", attributes=attributes).image.clamp(0, 1).numpy()

@@ -12,16 +12,18 @@ import pytest
 import torch
 
 from model.avatar import Avatar, AvatarOptions
-from model.avatar_file import save_avatar
+from model.avatar_file import save_avatar, with_pose_shapes
 from model.body.body_model import BodyModel, load_body_model
 from model.body.track import BodyTrack
 from model.camera import camera_from_focal
 from model.export.appearance import posed_splats
 from model.motion.placement import placement_of_track, skeleton_of_avatar
 from model.networks import NetworkOptions
-from model.pose import track_pose
+from model.pose import BodyPose, track_pose
+from model.pose_shapes import PoseShapeOptions
 from model.uv.atlas import bake_atlas, body_surface
-from tasks import export_avatar
+from tasks import export_avatar, export_formats
+from tasks.animate import MotionChoice, find_motion, fit_motion, load_actor
 from tasks.artifacts import subject_paths, write_track
 from tasks.errors import InputError
 from tasks.export_avatar import FORMATS, export, main
@@ -72,7 +74,7 @@ def subject(person: tuple[Avatar, BodyTrack], body: BodyModel, tmp_path: Path, m
 
 
 def test_every_format_is_written_once_and_whole(subject: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
-    monkeypatch.setattr(export_avatar, "TEXELS", 64)
+    monkeypatch.setattr(export_formats, "TEXELS", 64)
     main(["--format", "all"])
     files = sorted(path.name for path in Path("exports/demo").iterdir())
     assert files == sorted(subject + form.ending for form in FORMATS.values())
@@ -121,13 +123,20 @@ def test_albedo_leaves_the_light_out(subject: str, person: tuple[Avatar, BodyTra
     assert np.abs(colors["lit"] - colors["albedo"]).mean() > 0.02
 
 
-def test_the_loader_in_the_docs_poses_and_lights_a_bundle_as_the_avatar_does(subject: str, person: tuple[Avatar, BodyTrack]) -> None:
-    avatar, track = person
-    (path,) = export(subject, ["bundle"])
+def documented_loader() -> dict:
+    """The functions of docs/bundle.md, as they stand there."""
     text = (PROJECT / "docs" / "bundle.md").read_text(encoding="utf-8")
     loader: dict = {}
     exec(re.search(r"```python\n(.*?)```", text, re.DOTALL).group(1), loader)  # noqa: S102  (our own documentation)
+    return loader
+
+
+def test_the_loader_in_the_docs_poses_and_lights_a_bundle_as_the_avatar_does(subject: str, person: tuple[Avatar, BodyTrack]) -> None:
+    avatar, track = person
+    (path,) = export(subject, ["bundle"])
+    loader = documented_loader()
     bundle = loader["load"](path)
+    assert bundle["folds"] is None
     motion = bundle["motions"][0]
     assert (motion["name"], motion["frames"], motion["fps"]) == ("clip", FRAMES, 12.0)
     placement = placement_of_track(track, skeleton_of_avatar(avatar))
@@ -137,6 +146,109 @@ def test_the_loader_in_the_docs_poses_and_lights_a_bundle_as_the_avatar_does(sub
         assert np.abs(means - wanted.means).max() < 1e-4
         assert np.abs(loader["light"](bundle, normals) - wanted.colors).max() < 1 / 255
     assert np.abs(bundle["splats"]["scales"] - avatar.attributes().scales.numpy()).max() < 1e-7
+
+
+@pytest.fixture(scope="module")
+def folding(person: tuple[Avatar, BodyTrack]) -> Avatar:
+    """The same person of stage 2: folds of centimetres, other ones in each frame."""
+    avatar, track = person
+    avatar.known_poses = track.body_pose
+    second = with_pose_shapes(avatar, PoseShapeOptions(keys=FRAMES, reach=0.1))
+    second.pose_shapes.shapes.data = 0.5 * torch.randn(second.pose_shapes.shapes.shape, generator=torch.Generator().manual_seed(1))
+    return second.requires_grad_(False).eval()
+
+
+@pytest.fixture
+def folded(subject: str, folding: Avatar) -> str:
+    paths = subject_paths(subject)
+    paths.stage2.mkdir(parents=True)
+    save_avatar(paths.stage2 / "avatar.safetensors", folding)
+    return subject
+
+
+def ply_on_stage(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Places and colours that plyfile reads."""
+    vertex = plyfile.PlyData.read(path)["vertex"]
+    means = np.stack([vertex[axis] for axis in "xyz"], axis=1) * [1, -1, -1]
+    return means, 0.5 + 0.28209479 * np.stack([vertex[f"f_dc_{c}"] for c in range(3)], axis=1)
+
+
+def shown_by(avatar: Avatar, track: BodyTrack, pose: BodyPose) -> tuple[np.ndarray, np.ndarray]:
+    """The renderer's own Gaussians of a pose, on the stage."""
+    gaussians = avatar.gaussians(avatar.attributes(pose), avatar.joint_transforms(pose))
+    placement = placement_of_track(track, skeleton_of_avatar(avatar))
+    return ((gaussians.means - placement.shift) @ placement.turn).numpy(), gaussians.colors.numpy()
+
+
+def test_splats_of_a_frame_carry_its_folds_unless_stage_1_is_asked_for(folded: str, folding: Avatar, person: tuple[Avatar, BodyTrack]) -> None:
+    first, track = person
+    pose = track_pose(track, 1)
+    for stage, avatar in ((None, folding), ("stage2", folding), ("stage1", first)):
+        (path,) = export(folded, ["ply"], pose=FIRST_FRAME + 1, stage=stage, out=Path(f"{stage}.ply"))
+        (means, colors), (wanted_means, wanted_colors) = ply_on_stage(path), shown_by(avatar, track, pose)
+        assert np.abs(means - wanted_means).max() < 1e-4 and np.abs(colors - wanted_colors).max() < 1 / 255
+    assert np.abs(shown_by(folding, track, pose)[0] - shown_by(first, track, pose)[0]).max() > 5e-3, "folds are to be seen"
+
+
+def test_splats_at_rest_have_the_folds_of_the_keys_that_are_near_rest(folded: str, person: tuple[Avatar, BodyTrack]) -> None:
+    near = with_pose_shapes(person[0], PoseShapeOptions(keys=FRAMES, reach=0.1))
+    near.pose_shapes.keys.zero_()  # all keys at rest
+    near.pose_shapes.shapes.data = 0.5 * torch.randn(near.pose_shapes.shapes.shape, generator=torch.Generator().manual_seed(1))
+    near = near.requires_grad_(False).eval()
+    save_avatar(subject_paths(folded).stage2 / "avatar.safetensors", near)
+    (path,) = export(folded, ["ply"], colors="albedo", out=Path("rest.ply"))
+    still = BodyPose(torch.zeros(3), torch.zeros(len(near.parents) - 1, 3), torch.zeros(3))
+    look = near.attributes(still)
+    means, colors = ply_on_stage(path)
+    lifted = (near.atlas_points_rest + look.offsets).numpy()
+    assert np.abs((means - lifted) - (means - lifted).mean(0)).max() < 1e-4
+    assert np.abs(colors - look.albedo.numpy()).max() < 1 / 255
+    assert (look.offsets - near.attributes().offsets).abs().max() > 1e-3
+
+
+def test_every_splat_format_of_a_frame_holds_the_same_folds(folded: str, folding: Avatar, person: tuple[Avatar, BodyTrack], monkeypatch: pytest.MonkeyPatch) -> None:
+    gsply = pytest.importorskip("gsply")
+    monkeypatch.setattr(gsply.spz, "_decode_spz_kernel", gsply.spz._decode_spz_kernel.py_func)  # compiling it takes 20 s
+    ply, full, spz, glb = export(folded, ["ply", "ply62", "spz", "splat-glb"], pose=FIRST_FRAME + 1)
+    wanted, colors = shown_by(folding, person[1], track_pose(person[1], 1))
+    assert np.abs(ply_on_stage(full)[0] - wanted).max() < 1e-4
+    read = gsply.read_spz(spz)
+    assert np.abs(read.means - wanted).max() < 1e-4 and np.abs(0.5 + 0.28209479 * read.sh0 - colors).max() < 1 / 255
+    data = glb.read_bytes()
+    positions = np.frombuffer(data, "<f4", 3 * len(wanted), 20 + int.from_bytes(data[12:16], "little") + 8).reshape(-1, 3)
+    assert np.abs(positions - wanted).max() < 1e-4, "POSITION is the first of the binary part"
+
+
+def test_a_motion_is_written_frame_by_frame_and_one_frame_of_it_alone(folded: str, folding: Avatar, person: tuple[Avatar, BodyTrack]) -> None:
+    files = export(folded, ["ply"], pose="squat", fps=2.0)
+    actor = load_actor(subject_paths(folded), None, name=folded)
+    motion = fit_motion(find_motion("squat", actor), actor, MotionChoice(fps=2.0))
+    assert [path.name for path in files] == [f"demo-squat-{row:04d}.ply" for row in range(len(files))]
+    assert files[0].parent == Path("exports/demo/squat") and len(files) == motion.num_frames > 3
+    (alone,) = export(folded, ["ply"], pose="squat:1", fps=2.0)
+    assert alone == Path("exports/demo/demo-squat-0001.ply") and alone.read_bytes() == files[1].read_bytes()
+    means, _ = ply_on_stage(alone)
+    assert np.abs(means - shown_by(folding, person[1], actor.placement.carry(motion)[1])[0]).max() < 1e-4
+
+
+def test_formats_that_hold_no_pose_are_written_once_beside_the_frames(folded: str) -> None:
+    files = export(folded, ["bvh", "ply"], pose="clip", fps=12.0)
+    assert sorted({path.suffix for path in files}) == [".bvh", ".ply"] and sum(path.suffix == ".bvh" for path in files) == 1
+
+
+def test_the_loader_in_the_docs_folds_a_bundle_as_the_avatar_does(folded: str, folding: Avatar, person: tuple[Avatar, BodyTrack]) -> None:
+    track = person[1]
+    (path,) = export(folded, ["bundle"])
+    loader = documented_loader()
+    bundle = loader["load"](path)
+    motion = bundle["motions"][0]
+    for row in range(FRAMES):
+        change = loader["folds"](bundle, motion, row)
+        means, normals = loader["pose"](bundle, motion, row, change)
+        wanted_means, wanted_colors = shown_by(folding, track, track_pose(track, row))
+        assert np.abs(means - wanted_means).max() < 1e-4
+        assert np.abs(loader["light"](bundle, normals, change) - wanted_colors).max() < 1 / 255
+    assert np.abs(change[:, :3]).max() > 5e-3 and np.abs(change[:, 3:]).max() > 0.05
 
 
 def test_a_bundle_is_an_ordinary_archive_of_two_files(subject: str) -> None:
@@ -155,6 +267,8 @@ def test_a_bundle_is_an_ordinary_archive_of_two_files(subject: str) -> None:
         ({"formats": ["ply"], "stage": "stage2"}, "run: dvc repro train_stage2"),
         ({"formats": ["ply"], "pose": 99}, "expected a frame of the clip, 10 to 13, came 99"),
         ({"formats": ["ply"], "pose": "sitting"}, "'rest' or the number of a frame"),
+        ({"formats": ["ply"], "pose": "walk:9999"}, "expected a frame of walk, 0 to "),
+        ({"formats": ["ply"], "pose": "walk", "fps": 2.0, "out": Path("one.ply")}, "is one file, but the motion has"),
         ({"formats": ["ply", "spz"], "out": Path("one.ply")}, "give a folder"),
         ({"formats": ["spz"], "out": Path("one.ply")}, "ends in .spz"),
         ({"formats": ["ply"], "out": Path("params")}, "expected a folder at params, found a file"),

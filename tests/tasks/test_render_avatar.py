@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from model.avatar import Avatar, AvatarOptions, PoseEncoderOptions
-from model.avatar_file import save_avatar, with_pose_encoder
+from model.avatar_file import save_avatar, with_pose_encoder, with_pose_shapes
 from model.body.body_model import load_body_model
 from model.body.track import BodyTrack
 from model.motion.library import library_motion
@@ -21,6 +21,7 @@ from model.motion.motion import Motion, carried
 from model.motion.placement import camera_axes, girth_of_avatar, skeleton_of_avatar
 from model.motion.read import save_motion
 from model.networks import NetworkOptions
+from model.pose_shapes import PoseShapeOptions
 from model.uv.atlas import bake_atlas, body_surface
 from tasks import render_avatar as module
 from tasks.animate import Actor, MotionChoice, actor_from_file, find_motion, fit_motion, is_video, load_actor, repeated
@@ -222,7 +223,26 @@ def test_stage_2_draws_the_pose_networks_surface_in_each_pose(small_avatar: Avat
     path = module.find_camera_path(LOOK, wave)
     for row in (0, 4):
         photographer.take(camera_axes().carry(wave, slice(row, row + 1))[0], path.camera(row, 48, 64))
-    assert len(seen) == 2 and not torch.equal(seen[0].body_pose, seen[1].body_pose)
+    in_pose = [pose for pose in seen if pose is not None]
+    assert len(in_pose) == 2 and not torch.equal(in_pose[0].body_pose, in_pose[1].body_pose)
+
+
+def test_stage_2_draws_the_folds_of_each_pose_and_decodes_once(small_avatar: Avatar, wave: Motion) -> None:
+    small_avatar.known_poses = wave.body_pose[:2]
+    grown = with_pose_shapes(small_avatar, PoseShapeOptions(keys=2, reach=0.1)).requires_grad_(False).eval()
+    grown.pose_shapes.shapes.data = torch.randn(grown.pose_shapes.shapes.shape, generator=torch.Generator().manual_seed(1))
+    acting = Actor("me", grown, skeleton_of_avatar(grown), girth_of_avatar(grown), camera_axes(), None)
+    pose, camera = camera_axes().carry(wave, slice(0, 1))[0], module.find_camera_path(LOOK, wave).camera(0, 48, 64)
+    photographer = Photographer(acting, replace(LOOK, shadow=False), np.ones(3, np.float32))
+    grown.attributes = None  # decoded above; a second time would fail
+    ours = photographer.take(pose, camera) / 255
+    there = replace(camera, w2c=camera_axes().carry_camera(camera.w2c))
+    decoded, white = photographer.decoded, torch.ones(3)
+    folded, plain = (
+        grown.render(pose, there, white, backend="cpu", attributes=look).image.numpy()
+        for look in (grown.fold(decoded, grown.pose_shapes(pose.body_pose)), decoded)
+    )
+    assert np.abs(ours - folded).max() < 1.5 / 255 < 0.1 < np.abs(ours - plain).max()
 
 
 def test_the_picture_is_that_of_the_avatar_itself(actor: Actor, wave: Motion) -> None:

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from websockets.sync.client import connect
 
 from model.avatar import Avatar, AvatarOptions
-from model.avatar_file import save_avatar
+from model.avatar_file import save_avatar, with_pose_shapes
 from model.body.body_model import load_body_model
 from model.body.track import BodyTrack
 from model.camera import camera_from_focal
@@ -27,6 +27,7 @@ from model.export.appearance import posed_splats
 from model.motion.skeleton import SMPL_JOINT_NAMES
 from model.networks import NetworkOptions
 from model.pose import track_pose
+from model.pose_shapes import PoseShapeOptions
 from model.training import trainable_state
 from model.uv.atlas import bake_atlas, body_surface
 from tasks.artifacts import subject_paths, write_npz, write_track
@@ -96,6 +97,19 @@ def test_a_frame_of_the_clip_is_what_the_exports_write(scene: Scene, person: tup
         shown = scene.splats(CLIP, row / track.fps, colors="lit", turns={})
         assert np.abs(shown.means - wanted.means).max() < 1e-4
         assert np.abs(shown.colors - wanted.colors).max() < 1e-3
+
+
+def test_the_folds_of_stage_2_are_shown_in_each_pose(person: tuple[Avatar, BodyTrack]) -> None:
+    first, track = person
+    first.known_poses = track.body_pose
+    second = with_pose_shapes(first, PoseShapeOptions(keys=FRAMES, reach=0.1))
+    second.pose_shapes.shapes.data = 0.5 * torch.randn(second.pose_shapes.shapes.shape, generator=torch.Generator().manual_seed(1))
+    folding = Scene(second.requires_grad_(False).eval(), track, "somebody")
+    wanted = posed_splats(second, track_pose(track, 1), folding.placement, colors="lit")
+    shown = folding.splats(CLIP, 1 / track.fps, colors="lit", turns={})
+    plain = Scene(first, track, "somebody").splats(CLIP, 1 / track.fps, colors="lit", turns={})
+    assert np.abs(shown.means - wanted.means).max() < 1e-4 and np.abs(shown.colors - wanted.colors).max() < 1e-3
+    assert np.abs(shown.means - plain.means).max() > 5e-3
 
 
 def test_a_pose_slider_moves_what_hangs_on_the_joint_and_nothing_else(scene: Scene) -> None:

@@ -1,9 +1,11 @@
 // The avatar on the GPU: Spark's linear blend skinning moves the splats, and one more step of ours, in the same shader,
-// gives each splat what model/posing.py gives it: round shape, shade by the posed normal, nothing where it faces away.
+// gives each splat what model/posing.py gives it: round shape, shade by the posed normal, nothing where it faces away; before
+// these, what the pose shapes say (folds.js), read from their map at the splat's place.
 
-import { Matrix4, Matrix3, DataArrayTexture, RGBAIntegerFormat, UnsignedShortType, Vector3 } from "three";
+import { Matrix4, Matrix3, DataArrayTexture, DataTexture, FloatType, RGBAFormat, RGBAIntegerFormat, RGIntegerFormat, UnsignedShortType, Vector3 } from "three";
 import { ExtSplats, SplatMesh, SplatSkinning, SplatSkinningMode, dyno, utils } from "@sparkjsdev/spark";
 import { bytes, shorts } from "./content.js";
+import { Folds } from "./folds.js";
 import { restToPosed } from "./skeleton.js";
 
 const ROUND = [0, 0, 0, 1]; // splats are isotropic: any rotation does
@@ -35,6 +37,23 @@ const BLEND = `
   }
 `;
 
+// Two bilinear samples, of displacement and of change of albedo; a place of the map is two texels side by side.
+const READ = `
+  void foldsAt(usampler2DArray placeTexture, sampler2D mapTexture, int index, int side, out vec3 move, out vec3 tint) {
+    vec2 place = vec2(texelFetch(placeTexture, splatTexCoord(index), 0).xy) / 65535.0 * float(side - 1);
+    ivec2 low = min(ivec2(place), ivec2(side - 2));
+    vec2 share = place - vec2(low);
+    move = tint = vec3(0.0);
+    for (int corner = 0; corner < 4; corner++) {
+      ivec2 step = ivec2(corner & 1, corner >> 1);
+      vec2 part = mix(vec2(1.0) - share, share, vec2(step));
+      ivec2 at = low + step;
+      move += part.x * part.y * texelFetch(mapTexture, ivec2(2 * at.x, at.y), 0).rgb;
+      tint += part.x * part.y * texelFetch(mapTexture, ivec2(2 * at.x + 1, at.y), 0).rgb;
+    }
+  }
+`;
+
 export class AvatarSplats {
   /** `content` as tasks/page_content.py writes it. */
   constructor(content) {
@@ -61,13 +80,21 @@ export class AvatarSplats {
     for (let i = 0; i < 4 * count; i++) this.skinning.skinData[i] = weights[i] | (joints[i] << 8);
     this.mesh.skinning = this.skinning;
 
-    const padded = new Uint16Array(4 * maxSplats);
-    padded.set(surface);
-    this.surface = new DataArrayTexture(padded, width, height, depth);
-    this.surface.format = RGBAIntegerFormat;
-    this.surface.type = UnsignedShortType;
-    this.surface.internalFormat = "RGBA16UI";
-    this.surface.needsUpdate = true;
+    const ofSplats = (values, channels, format, internalFormat) => {
+      const padded = new Uint16Array(channels * maxSplats);
+      padded.set(values);
+      const texture = new DataArrayTexture(padded, width, height, depth);
+      return Object.assign(texture, { format, type: UnsignedShortType, internalFormat, needsUpdate: true });
+    };
+    this.surface = ofSplats(surface, 4, RGBAIntegerFormat, "RGBA16UI");
+    this.folds = content.folds ? new Folds(content.folds, this.skeleton.parents) : null;
+    if (this.folds) {
+      const { map, side, places } = this.folds;
+      this.places = ofSplats(places, 2, RGIntegerFormat, "RG16UI");
+      this.foldMap = new DataTexture(map, 2 * side, side, RGBAFormat, FloatType);
+      this.foldMap.needsUpdate = true;
+    }
+    this.folding = this.folds !== null;
 
     this.filmed = [0, 1, 2].map((block) => {
       const columns = [0, 1, 2].map((k) => content.light.coefficients[3 * block + k] ?? [0, 0, 0]);
@@ -88,18 +115,32 @@ export class AvatarSplats {
     const types = { covsplat: dyno.CovSplat, skinning: this.skinning.uniform.type, surface: "usampler2DArray", viewer: "vec3", unturn: "mat3", share: "float", light1: "mat3", light2: "mat3", light3: "mat3" };
     const surface = dyno.uniform("surface", "usampler2DArray", this.surface);
     const inputs = { skinning: this.skinning.uniform, surface, viewer: this.viewer, unturn: this.unturn, share: this.ambient, light1: this.light[0], light2: this.light[1], light3: this.light[2] };
+    if (this.folds) {
+      Object.assign(types, { places: "usampler2DArray", foldMap: "sampler2D", folded: "float" });
+      this.folded = dyno.dynoFloat(1, "folded");
+      Object.assign(inputs, { places: dyno.uniform("places", "usampler2DArray", this.places), foldMap: dyno.uniform("foldMap", "sampler2D", this.foldMap), folded: this.folded });
+    }
+    const fold = (i, o) => `
+          if (${i.folded} > 0.0) {
+            vec3 move, tint;
+            foldsAt(${i.places}, ${i.foldMap}, ${o}.index, ${this.folds.side}, move, tint);
+            ${o}.center += turn * move;
+            ${o}.rgba.rgb = clamp(${o}.rgba.rgb + tint, 0.0, 1.0);
+          }`;
     return dyno.dynoBlock({ covsplat: dyno.CovSplat }, { covsplat: dyno.CovSplat }, ({ covsplat }) => {
       const step = new dyno.Dyno({
         inTypes: types,
         outTypes: { covsplat: dyno.CovSplat },
         inputs: { covsplat, ...inputs },
-        globals: () => [SHADE, BLEND],
+        globals: () => [SHADE, BLEND, READ],
         statements: ({ inputs: i, outputs: { covsplat: o } }) => dyno.unindentLines(`
           ${o} = ${i.covsplat};
           uvec4 raw = texelFetch(${i.surface}, splatTexCoord(${o}.index), 0);
           vec3 rest = vec3(raw.xyz) / ${number(FULL / 2)} - 1.0;
           float scale = exp(${number(logLow)} + ${number((logHigh - logLow) / FULL)} * float(raw.w));
-          vec3 normal = normalize(blendedTurn(${i.skinning}.skinTexture, ${i.skinning}.boneTexture, ${o}.index) * rest);
+          mat3 turn = blendedTurn(${i.skinning}.skinTexture, ${i.skinning}.boneTexture, ${o}.index);
+          vec3 normal = normalize(turn * rest);
+          ${this.folds ? fold(i, o) : ""}
           vec3 shade = shadeOf(${i.unturn} * normal, ${i.light1}, ${i.light2}, ${i.light3}, ${number(least)});
           ${o}.rgba.rgb = clamp(${o}.rgba.rgb * mix(vec3(1.0), shade, ${i.share}), 0.0, 1.0);
           ${o}.xxyyzz = vec3(scale * scale);
@@ -120,8 +161,19 @@ export class AvatarSplats {
       this.skinning.setBoneMatrix(k, this.bone);
     });
     this.skinning.updateBones();
+    if (this.folding) {
+      this.folds.blend(pose.turns);
+      this.foldMap.needsUpdate = true;
+    }
     this.mesh.updateVersion();
     return posed;
+  }
+
+  /** Folds that follow the pose, where the avatar has them; off, the person looks alike in all poses. Pose anew after it. */
+  fold(on) {
+    if (!this.folds) return;
+    this.folding = on;
+    this.folded.value = on ? 1 : 0;
   }
 
   /** Where the viewer is, in the mesh's parent's world. */

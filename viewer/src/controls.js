@@ -105,6 +105,9 @@ export class Controls {
       for (const k of [...this.page.extra.keys()]) this.page.bend(k, [0, 0, 0]);
       show();
     };
+    const { folds } = this.page.avatar;
+    this.get("folding").hidden = folds === null;
+    this.get("folds").onchange = (event) => this.page.fold(event.target.checked);
     joint.value = Math.max(0, names.indexOf("left_shoulder"));
     show();
   }

@@ -92,6 +92,12 @@ class Page {
     this.#move();
   }
 
+  /** Folds that follow the pose: on or off. */
+  fold(on) {
+    this.avatar.fold(on);
+    this.#move();
+  }
+
   /** A finished picture as a PNG data address; options as Room.still, and `motion`, `row` or `time`. */
   async still(options) {
     this.play(false);
