@@ -165,7 +165,7 @@ def test_bake_uv_maps_samples_the_fitted_shape(subject: SubjectPaths, clip) -> N
     tall[0] = 2.0
     heights = []
     for betas in (torch.zeros(body.num_betas), tall):
-        write_track(subject.fit / "track.npz", dataclasses.replace(clip.track, betas=betas))
+        write_track(subject.fit_refined / "track.npz", dataclasses.replace(clip.track, betas=betas))
         bake_uv_maps.main()
         points = UvAtlas.from_arrays(read_npz(subject.uv / "atlas.npz", made_by="bake_uv_maps")).points_rest
         heights.append(float(points[:, 1].max() - points[:, 1].min()))
