@@ -34,6 +34,7 @@ from model.pose_refinement import PoseCorrection
 from model.training import Training, TrainingFrames, TrainingOptions, run_training, settle_statistics
 from model.uv.atlas import vertex_normals
 
+WINDOW_MARGIN = 0.08  # around the person's mask, share of the person's height: a badly fitted arm still shows
 OUTLINE_RADIUS = 0.04  # how far outlines may lie apart, share of the person's height
 
 
@@ -158,17 +159,18 @@ def follow(
     points, targets, sharpness = np.zeros((count, P), np.int64), np.zeros((count, P, 2)), np.zeros((count, P, 2, 2))
     off = []
     for k, row in enumerate(clip.frames.rows.tolist()):
-        image, mask = clip.frames.picture(k)
+        window = clip.frames.window(k, margin=round(WINDOW_MARGIN * clip.seen.height_px))
+        image, mask = clip.frames.picture(k, window)
         pose = track_pose(track, row)
         pose = type(pose)(*(part.to(avatar.device) for part in (pose.global_orient, pose.body_pose, pose.transl)))
         found = follow_points(
-            avatar, attributes, pose, track.camera, image, mask, chosen, height_px=clip.seen.height_px, backend=backend
+            avatar, attributes, pose, track.camera.crop(*window), image, mask, chosen, height_px=clip.seen.height_px, backend=backend
         )
         kept = np.sort(generator.permutation(len(found.points))[:P])
         n = len(kept)
-        points[row, :n], targets[row, :n], sharpness[row, :n] = found.points[kept], found.targets[kept], found.sharpness[kept]
+        points[row, :n], targets[row, :n], sharpness[row, :n] = found.points[kept], found.targets[kept] + window[:2], found.sharpness[kept]
         off.append(found.moved[kept])
-    sharpness *= (options.strength / P) ** 0.5
+    sharpness *= (options.strength / P * track.confidence.double().numpy()[:, None, None, None]) ** 0.5
     distance = np.concatenate(off)
     return SurfaceTracks(*(torch.from_numpy(a) for a in (points, targets, sharpness))), float(np.median(distance)) if len(distance) else np.nan
 

@@ -57,7 +57,8 @@ def follow_points(
     """Track the chosen points that show from the drawing into the picture.
 
     Args:
-        pose, camera: of this frame; picture and mask have the camera's size, 0..1.
+        pose, camera: of this frame; picture and mask have the camera's size, 0..1. A window around the person is enough, for
+            which the camera is cropped.
         height_px: the person's, as a scale.
     """
     background = torch.full((3,), BACKGROUND, device=avatar.device)

@@ -7,14 +7,17 @@ columns for what all frames share. A banded Cholesky factorisation solves 120 fr
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Protocol, TypeVar
 
 import numpy as np
 import scipy.linalg
 import torch
 from jaxtyping import Float, Int
+from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
 MAX_DAMPING = 1e8  # beyond it a step is too small to matter: the point is a minimum
@@ -153,6 +156,16 @@ def _banded(model: NormalEquations, damping: float) -> np.ndarray:
     return band
 
 
+@cache
+def _threads() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
+def _one_thread() -> contextlib.AbstractContextManager:
+    """BLAS on one core: the blocks of a band are so small that handing them to a second costs several times what they do."""
+    return _threads().limit(limits=1, user_api="blas")
+
+
 class ArrowMatrix:
     """The damped matrix of normal equations, factored once; it solves for many sides and multiplies.
 
@@ -162,7 +175,8 @@ class ArrowMatrix:
 
     def __init__(self, model: NormalEquations, damping: float) -> None:
         self.model, self.damping = model, damping
-        self.factor = scipy.linalg.cholesky_banded(_banded(model, damping), lower=True, overwrite_ab=True, check_finite=False)
+        with _one_thread():
+            self.factor = scipy.linalg.cholesky_banded(_banded(model, damping), lower=True, overwrite_ab=True, check_finite=False)
         self.mixed = model.H_mixed.flatten(0, 1)
         if self.num_shared:
             self.solved_mixed = self._solve_frames(self.mixed)
@@ -174,7 +188,8 @@ class ArrowMatrix:
         return self.model.g_shared.numel()
 
     def _solve_frames(self, sides: Float[Tensor, "FD n"]) -> Float[Tensor, "FD n"]:
-        return torch.from_numpy(scipy.linalg.cho_solve_banded((self.factor, True), sides.numpy(), check_finite=False))
+        with _one_thread():
+            return torch.from_numpy(scipy.linalg.cho_solve_banded((self.factor, True), sides.numpy(), check_finite=False))
 
     def solve(self, own: Float[Tensor, "F D"], shared: Float[Tensor, "Q"]) -> tuple[Float[Tensor, "F D"], Float[Tensor, "Q"]]:
         """The vector that the matrix takes to (own, shared)."""
