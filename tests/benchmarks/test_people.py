@@ -10,6 +10,7 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
+from benchmarks.accuracy_page import END, PAGE, START, judged, tables
 from benchmarks.cast import FILM, MEMBERS, Member, _keep_current, film_settings, stage_keys, true_K
 from benchmarks.people import heading_errors, known_distance_height, longest_run, wrong_sides
 from benchmarks.quality import for_person
@@ -114,3 +115,39 @@ def test_the_demo_is_filmed_as_params_say_and_the_others_shorter() -> None:
 def test_quality_takes_a_member_of_the_cast() -> None:
     settings = for_person(load_settings(), MEMBERS["bela"])
     assert settings.subject.name == "cast-bela" and settings.subject.truth == "data/cast/bela/truth"
+
+
+def fitted(**changes: object) -> dict[str, object]:
+    """The figures of a fit that meets every target."""
+    row = {
+        "frames": 80, "mpjpe": 50.0, "pa": 30.0, "worst_mpjpe": 90.0, "depth_mm": -100.0, "distance_m": 4.0, "height_m": 1.75, "true_height_m": 1.8,
+        "height_at_known_distance_m": 1.79, "iou": 0.90, "iou_ceiling": 0.91, "flipped_frames": 0, "processor_seconds_per_frame": 0.5,
+        "wrong_side_frames": {"left arm": 4, "right arm": 0, "left leg": 0, "right leg": 0},
+    }  # fmt: skip
+    return row | changes
+
+
+@pytest.mark.parametrize(
+    ("changes", "missed"),
+    [
+        ({}, None), ({"mpjpe": 61.0}, "the fit, mean"), ({"pa": 41.0}, "the fit, mean"), ({"height_at_known_distance_m": 1.76}, "height where"),
+        ({"iou": 0.89}, "silhouette"), ({"flipped_frames": 1}, "frames that face"), ({"wrong_side_frames": {"left leg": 6}}, "a limb on"),
+        ({"turntable": {"mpjpe": 41.0, "pa": 20.0}}, "turntables"),
+    ],
+)  # fmt: skip
+def test_a_missed_target_is_said_to_be(changes: dict, missed: str | None) -> None:
+    said = [what for what, *_, met in judged({"somebody": {"fit": fitted(**changes)}}) if not met]
+    assert len(said) == (missed is not None) and all(what.startswith(missed) for what in said)
+
+
+def test_a_wrong_focal_length_is_compared_with_the_right_one() -> None:
+    row = {"fit": fitted(), "focal_right": fitted(mpjpe=44.0), "focal_wrong": fitted(mpjpe=50.0)}
+    (what,) = [found for found in judged({"somebody": row}) if found[0].startswith("focal length 1.5")]
+    assert what[1] == "+6.0 mm" and not what[4]
+
+
+def test_the_page_shows_every_person_and_what_was_not_run() -> None:
+    report = {"machine": "a machine", "torch": "2", "commit": "abc", "people": {"one": {"fit": fitted()}, "two": {"fit": fitted(), "refined": fitted(mpjpe=33.0)}}}
+    text = tables(report)
+    assert "| one | 50 / 30 | not run |" in text and "| two | 50 / 30 | 33 / 30 |" in text
+    assert all(mark in PAGE.read_text(encoding="utf-8") for mark in (START, END))
