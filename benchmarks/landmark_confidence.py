@@ -28,7 +28,7 @@ from demo.people import make_light, make_person
 from demo.scenery import film_backdrop
 from demo.skeleton import joint_transforms
 from demo.studio import light_moment, photograph
-from demo.subject import _shape_body, build_subject, hem_swing
+from demo.subject import build_subject, hem_swing, shape_body
 from model.body.body_model import load_body_model
 from model.fitting.confidence import facing
 from model.fitting.landmarks import PoseDetector, stack_landmarks, track_clip
@@ -62,7 +62,7 @@ def measure_person(seed: int, every: int) -> Measured:
     """Film a person, detect it, compare with the truth."""
     person, light, view = make_person(seed), make_light(seed), clip_view(WIDTH, HEIGHT)
     subject, model = build_subject(person, TEXTURE), load_body_model("open")
-    body, skeleton = _shape_body(person)
+    body, skeleton = shape_body(person)
     motion = clip_motion(subject.skeleton, ROWS, seed)
     backdrop, sensor, swing = film_backdrop(view, light, seed), Sensor(WIDTH, HEIGHT, seed), hem_swing(motion, FPS)
     rows = np.arange(0, ROWS, every)

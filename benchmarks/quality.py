@@ -5,6 +5,7 @@ where the truth is known, on the truth's other cameras and its second motion, af
 
     python -m benchmarks.quality --minutes 3                          all rows, fitted poses
     python -m benchmarks.quality --exact --rows base no_light         true rotations, two rows
+    python -m benchmarks.quality --subject ada bela --rows base       others of the generated cast, or any prepared subject's name
     python -m benchmarks.quality --out benchmarks/reports/quality.json
 """
 
@@ -17,6 +18,7 @@ import json
 import os
 import platform
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +28,7 @@ from ruamel.yaml import YAML
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
+from benchmarks.cast import MEMBERS, Member, fit_variant, prepare
 from model.avatar import Avatar, AvatarOptions
 from model.body.body_model import BodyModel, load_body_model
 from model.body.track import BodyTrack
@@ -72,14 +75,32 @@ ROWS: dict[str, dict[str, object]] = {  # what differs from the preset, by its p
 def main() -> None:
     arguments = read_arguments()
     values = YAML(typ="safe", pure=True).load(PARAMS_FILE.read_text(encoding="utf-8"))
-    report = {"machine": f"{platform.machine()}, {os.cpu_count()} cores", "commit": code_commit(), "minutes": arguments.minutes, "exact": arguments.exact}
-    report["rows"] = {}
-    for name in arguments.rows:
-        settings = changed(values, ROWS[name], arguments)
-        report["rows"][name] = measure(settings, exact=arguments.exact)
-        print(name, json.dumps(report["rows"][name]), flush=True)
-    if arguments.out:
-        write_json(arguments.out, report)
+    report: dict[str, object] = {"machine": f"{platform.machine()}, {os.cpu_count()} cores", "commit": code_commit(), "minutes": arguments.minutes, "exact": arguments.exact, "rows": {}}
+    for subject in arguments.subject or [None]:
+        for name in arguments.rows:
+            settings = for_subject(changed(values, ROWS[name], arguments), subject)
+            key = name if subject is None else f"{subject} {name}"
+            report["rows"][key] = measure(settings, exact=arguments.exact)
+            print(key, json.dumps(report["rows"][key]), flush=True)
+            if arguments.out:
+                write_json(arguments.out, report)
+
+
+def for_subject(settings: Settings, subject: str | None) -> Settings:
+    """The settings for another subject: one of the cast, filmed and fitted first where need be, or one that is prepared; None: as they are."""
+    if subject is None:
+        return settings
+    if subject in MEMBERS:
+        prepare(MEMBERS[subject], settings, as_is=False)
+        fit_variant(MEMBERS[subject], "fit", settings, as_is=False)
+        return for_person(settings, MEMBERS[subject])
+    return settings.model_copy(update={"subject": settings.subject.model_copy(update={"name": subject, "truth": "docs/no_truth"})})
+
+
+def for_person(settings: Settings, member: Member) -> Settings:
+    """The settings for a member of the cast whose film is prepared."""
+    subject = {"name": member.subject, "video": str(member.film / "clip.mp4"), "truth": str(member.film / "truth")}
+    return settings.model_copy(update={"subject": settings.subject.model_copy(update=subject)})
 
 
 def read_arguments() -> argparse.Namespace:
@@ -87,6 +108,7 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=None, help="training time; default: the preset's")
     parser.add_argument("--steps", type=int, default=None, help="training steps; default: the preset's")
     parser.add_argument("--refit-steps", type=int, default=None, help="of each held-out frame's pose, most of the scoring's time")
+    parser.add_argument("--subject", nargs="+", default=None, help="of the cast, or prepared ones; default: the subject of params.yaml")
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
     parser.add_argument("--exact", action="store_true", help="the truth's bones, motion and camera, kept")
     parser.add_argument("--out", type=Path, default=None)
@@ -115,7 +137,7 @@ def changed(values: dict, changes: dict[str, object], arguments: argparse.Namesp
 
 def measure(settings: Settings, *, exact: bool) -> dict[str, object]:
     """Train one row and score it."""
-    paths, backend = subject_paths(settings.subject.name), settings.render.backend
+    paths = subject_paths(settings.subject.name)
     clip, truth = read_clip(paths), read_truth(Path(settings.subject.truth))
     split = split_frames(clip, read_segmentation(paths), heldout_every=settings.split.heldout_every)
     body = load_body_model(settings.body.model, uv_path=settings.body.uv)
@@ -123,14 +145,32 @@ def measure(settings: Settings, *, exact: bool) -> dict[str, object]:
     if exact:
         track = exact_track(track, clip, truth, body)
 
-    section = settings.chosen.train_stage1
+    trained = train_avatar(settings, paths, track, split.train, body)
+    scores = score(paths, settings, trained.avatar, track, trained.refined, split.heldout, clip, truth, body)
+    return {"steps": trained.steps, "seconds": trained.seconds, "points": trained.points, **scores}
+
+
+@dataclass(frozen=True)
+class TrainedRow:
+    """Stage 1 of one row: the avatar, the motion after joint refinement, and what it took."""
+
+    avatar: Avatar
+    refined: BodyTrack
+    steps: int
+    points: int
+    seconds: dict[str, float]
+
+
+def train_avatar(settings: Settings, paths: SubjectPaths, track: BodyTrack, train: list[int], body: BodyModel) -> TrainedRow:
+    """Train stage 1 on some frames from a motion to start from, as the stage does, without checkpoints."""
+    section, backend = settings.chosen.train_stage1, settings.render.backend
     torch.manual_seed(settings.seed)
     atlas = bake(body, track.betas, settings.chosen.bake_uv_maps)
     look = AvatarOptions(options_from(section.network, NetworkOptions), section.light_degree, None, section.cull_margin)
     device = find_device(backend)
     avatar = Avatar(atlas, look, body=track.body, betas=track.betas).to(device)
     correction = PoseCorrection(track.to(device))
-    frames = load_training_frames(paths, track, split.train)
+    frames = load_training_frames(paths, track, train)
     options = options_from(section.training, TrainingOptions)
     training = Training(avatar, correction, frames, options, lpips=None, backend=backend, seed=settings.seed)
     start, processor = time.perf_counter(), time.process_time()
@@ -143,9 +183,7 @@ def measure(settings: Settings, *, exact: bool) -> dict[str, object]:
     refined = correction.corrected()
     fill_unseen(avatar, point_visibility(avatar, refined, frames.rows, refined.camera, backend=backend) > SEEN_SHARE)
     avatar.requires_grad_(False)
-    refined = refined.to("cpu")
-    scores = score(paths, settings, avatar, track, refined, split.heldout, clip, truth, body)
-    return {"steps": training.step_number, "seconds": seconds, "points": atlas.num_points, **scores}
+    return TrainedRow(avatar, refined.to("cpu"), training.step_number, atlas.num_points, seconds)
 
 
 def exact_track(track: BodyTrack, clip: ClipInfo, truth: Truth | None, body: BodyModel) -> BodyTrack:

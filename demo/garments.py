@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from scipy.ndimage import gaussian_filter1d
 from scipy.spatial import cKDTree
 
 from demo.noise import layered_noise
@@ -95,6 +96,51 @@ def cut_trousers(body: Shell, cut: Cut) -> Shell:
     return replace(shell, vertices=evened(shell, rounds=4), weights=soft_weights(shell, rounds=8))
 
 
+def cut_skirt(body: Shell, cut: Cut, under: Shell | None) -> Shell:
+    """What hangs from the waist in one tube around both legs: a skirt, or the skirt of a tunic that is sewn to its shirt.
+
+    At every height it spans the hollows between the legs, and going down it widens and never comes in.
+
+    Args:
+        under: a shirt that it is worn over; without one it begins at the waist.
+    """
+    top = WAIST - 0.01 if under is None else cut.hem + 0.075
+    slices, angles = 64, 96
+    heights = np.linspace(top, cut.skirt, slices)
+    turn = np.arange(angles) / angles * 2 * np.pi
+    directions = np.stack([np.cos(turn), np.sin(turn)], axis=1)
+    cosines = np.cos(turn[:, None] - turn[None])
+    inside = np.concatenate([body.vertices, under.vertices]) if under is not None else body.vertices
+    paint = np.concatenate([body.paint, under.paint]) if under is not None else body.paint
+    trunk = np.abs(paint[:, 0]) < 0.3
+    inside, paint = inside[trunk].astype(float), paint[trunk]
+    rings, radius = np.empty((slices, angles, 3)), np.zeros(angles)
+    step = (top - cut.skirt) / (slices - 1)
+    near = np.abs(paint[:, 1] - top) < 0.012
+    middle = (inside[near][:, ::2].min(axis=0) + inside[near][:, ::2].max(axis=0)) / 2
+    for k, height in enumerate(heights):
+        near = np.abs(paint[:, 1] - height) < 0.012
+        flat = inside[near][:, ::2] - middle
+        support = (flat @ directions.T).max(axis=0)
+        hull = np.where(cosines > 0.2, support[None] / np.maximum(cosines, 0.2), np.inf).min(axis=1)
+        fall = float(smooth_step(0.03, 0.20, np.asarray(top - height)))  # close at the waist, free below the hips
+        radius = np.maximum(hull + 0.006 + 0.012 * fall, radius + cut.flare * step * fall)
+        rings[k, :, ::2] = middle + radius[:, None] * directions
+        rings[k, :, 1] = inside[near][:, 1].mean()
+    rings[..., 1] = gaussian_filter1d(rings[..., 1], 2.0, axis=0, mode="nearest")
+    places = rings.copy()
+    places[..., 1] = heights[:, None]
+    faces, uv = _grid_faces(slices, angles)
+    vertices = rings.reshape(-1, 3).astype(np.float32)
+    # from the pelvis to the thighs; each half goes with its leg, front and back are shared
+    low = smooth_step(0.08, 0.34, top - np.repeat(heights, angles))
+    left = smooth_step(-0.14, 0.14, vertices[:, 0])
+    weights = np.zeros((len(vertices), body.weights.shape[1]), np.float32)
+    thighs = 0.80 * low
+    weights[:, 0], weights[:, 1], weights[:, 2] = 1 - thighs, thighs * left, thighs * (1 - left)
+    return Shell(vertices, vertices, places.reshape(-1, 3).astype(np.float32), faces.astype(np.int32), uv.astype(np.float32), weights)
+
+
 def grow_hair(body: Shell, cut: Cut, seed: int) -> Shell:
     """Short hair with volume: thin at the hairline, full on the crown, in tousled locks."""
     shell = cut_out_shell(body, (above_hairline(body.paint) > -0.012) & (body.paint[:, 1] > 0.28) & (np.abs(body.paint[:, 0]) < 0.15))
@@ -118,7 +164,7 @@ def soft_weights(shell: Shell, rounds: int) -> np.ndarray:
     return weights / weights.sum(axis=1, keepdims=True)
 
 
-def make_shoe(body: Shell, side: int) -> Shell:
+def make_shoe(body: Shell, side: int, *, face_in: bool = False) -> Shell:
     """A shoe around one foot: the convex hull of its slices, and a sole under its outline.
 
     Its uv covers the unit square: the upper lies at v under 0.7, the sole over 0.72.
@@ -163,8 +209,9 @@ def make_shoe(body: Shell, side: int) -> Shell:
     faces_sole, uv_sole = _grid_faces(len(rings), outline.shape[0])
     uv_upper[..., 1] *= 0.7
     uv_sole = np.stack([uv_sole[..., 0], 0.72 + 0.27 * uv_sole[..., 1]], axis=-1)
-    faces = np.concatenate([faces_upper[:, ::-1], faces_sole[:, ::-1] + upper.shape[0] * upper.shape[1]])
-    uv = np.concatenate([uv_upper[:, ::-1], uv_sole[:, ::-1]])
+    wound = slice(None, None, -1 if face_in else 1)
+    faces = np.concatenate([faces_upper[:, wound], faces_sole[:, ::-1] + upper.shape[0] * upper.shape[1]])
+    uv = np.concatenate([uv_upper[:, wound], uv_sole[:, ::-1]])
     nearest = cKDTree(body.vertices).query(vertices, k=6)[1]
     weights = body.weights[nearest].mean(axis=1)
     shell = Shell(vertices, vertices, vertices, faces.astype(np.int32), uv.astype(np.float32), weights)

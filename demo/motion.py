@@ -109,8 +109,8 @@ def clip_motion(skeleton: Skeleton, num_frames: int, seed: int) -> Motion:
         lift = start + k * swing
         land = lift + swing * 0.92
         heading = 360.0 if k >= turns - 2 else float(yaw(land)) + 26.0
-        steps[side].append(_beside(side, lift, land, heading))
-    return _perform(skeleton, keys, steps, CLIP_SECONDS, num_frames, seed)
+        steps[side].append(beside(side, lift, land, heading))
+    return perform(skeleton, keys, steps, CLIP_SECONDS, num_frames, seed)
 
 
 def second_motion(skeleton: Skeleton, num_frames: int, seed: int) -> Motion:
@@ -155,17 +155,17 @@ def second_motion(skeleton: Skeleton, num_frames: int, seed: int) -> Motion:
         Step(2.37, 2.72, -0.22, -0.02, -38, 0.07, 10),
         Step(3.3, 4.4, -0.30, 0.10, -36, 0.0, -30, through=(-0.38, 0.52, 0.66)),
     ]
-    return _perform(skeleton, keys, (left, right), SECOND_SECONDS, num_frames, seed + 1)
+    return perform(skeleton, keys, (left, right), SECOND_SECONDS, num_frames, seed + 1)
 
 
-def _beside(side: int, lift: float, land: float, heading: float) -> Step:
+def beside(side: int, lift: float, land: float, heading: float) -> Step:
     """A step to the side's own place beside the body's middle, when the body faces `heading`."""
     sign = 1 if side == 0 else -1
     turn = np.deg2rad(heading)
     return Step(lift, land, sign * STANCE * np.cos(turn), -sign * STANCE * np.sin(turn), heading + sign * TOE_OUT, 0.02, 14)
 
 
-def _perform(
+def perform(
     skeleton: Skeleton, keys: Keys, steps: tuple[list[Step], list[Step]], seconds: float, num_frames: int, seed: int
 ) -> Motion:
     """Turn keys and footholds into SMPL poses."""

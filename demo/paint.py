@@ -152,14 +152,7 @@ def paint_shirt(p: np.ndarray, uv: np.ndarray, person: Person) -> Float32[np.nda
     color = np.tile(np.float32(look.shirt), (len(p), 1))
     threads = layered_noise(p, 0.004, 2, seed + 31)
     color *= 1 + 0.07 * threads[:, None] + 0.05 * layered_noise(p, 0.08, 3, seed + 32)[:, None]
-    period = cut.plaid
-    for t, tint in ((u + wave, 1.0), (v + wave, 0.92)):
-        phase = ((t / period + 0.25) % 1.0 - 0.5) * period
-        twill = 0.62 + 0.25 * threads
-        color = _mix(color, np.array(look.shirt_band) * tint, twill * _line(phase, 0.155 * period))
-        color = _mix(color, look.shirt_line, 0.75 * _line(np.abs(phase) - 0.30 * period, 0.026 * period))
-        color = _mix(color, look.shirt_accent, 0.90 * _line(np.abs(phase - 0.46 * period), 0.034 * period))
-        color = _mix(color, look.shirt_accent, 0.90 * _line(np.abs(phase + 0.54 * period), 0.034 * period))
+    color = _weave(color, u + wave, v + wave, threads, person)
     dark = np.array(look.shirt_band) * 0.8
     # seams: armhole, yoke, sides
     color = _mix(color, dark, 0.7 * (_line(arm - 0.188, 0.0012) * (y > 0.09) + _line(y - 0.165, 0.001) * ~on_sleeve * ~front))
@@ -198,6 +191,37 @@ def paint_shirt(p: np.ndarray, uv: np.ndarray, person: Person) -> Float32[np.nda
     open_neck = front & (z > 0.06) & (y > 0.205) & (arm < notch)
     alive = (y > hem + 0.0015 * np.sin(x * 90)) & (arm < cut.sleeve) & ((y < collar_top(p)) | (arm > 0.10)) & ~open_neck
     return _opaque(color, alive.astype(np.float32))
+
+
+def _weave(color: np.ndarray, u: np.ndarray, v: np.ndarray, threads: np.ndarray, person: Person) -> np.ndarray:
+    """The pattern of the shirt's cloth, laid over its ground colour; u and v are metres around and up."""
+    look, period = person.palette, person.cut.plaid
+    ways = {"check": ((u, 1.0), (v, 0.92)), "stripes": ((v, 1.0),), "plain": ()}[person.cut.pattern]
+    for t, tint in ways:
+        phase = ((t / period + 0.25) % 1.0 - 0.5) * period
+        twill = 0.62 + 0.25 * threads
+        color = _mix(color, np.array(look.shirt_band) * tint, twill * _line(phase, 0.155 * period))
+        color = _mix(color, look.shirt_line, 0.75 * _line(np.abs(phase) - 0.30 * period, 0.026 * period))
+        color = _mix(color, look.shirt_accent, 0.90 * _line(np.abs(phase - 0.46 * period), 0.034 * period))
+        color = _mix(color, look.shirt_accent, 0.90 * _line(np.abs(phase + 0.54 * period), 0.034 * period))
+    return color
+
+
+def paint_skirt(p: np.ndarray, uv: np.ndarray, person: Person) -> Float32[np.ndarray, "N 4"]:
+    """A tunic's skirt in the cloth of its shirt, or a skirt in one colour with a border; both with a hem."""
+    look, seed, hem = person.palette, person.seed, person.cut.skirt
+    x, y, z = p.T
+    threads = layered_noise(p, 0.004, 2, seed + 31)
+    ground = np.float32(look.shirt if person.cut.trousers else look.trousers)
+    color = np.tile(ground, (len(p), 1))
+    color *= 1 + 0.07 * threads[:, None] + 0.06 * layered_noise(p, 0.08, 3, seed + 32)[:, None]
+    if person.cut.trousers:
+        color = _weave(color, np.arctan2(x, z - 0.045) * 0.145, y, threads, person)
+    else:
+        color = _mix(color, look.emblem, 0.8 * _line(y - hem - 0.055, 0.010))
+        color = _mix(color, look.belt, smooth_step(WAIST - 0.045, WAIST - 0.043, y))
+    color = _mix(color, ground * 0.55, 0.6 * _line(y - hem - 0.018, 0.001))
+    return _opaque(color)
 
 
 def paint_trousers(p: np.ndarray, uv: np.ndarray, person: Person) -> Float32[np.ndarray, "N 4"]:

@@ -8,6 +8,7 @@ Axes: F frames, V vertices, J = 24 joints, P fold patterns, I influences per ver
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numba
@@ -16,21 +17,24 @@ import torch
 from jaxtyping import Float, Float32, Int32
 from scipy.spatial.transform import Rotation
 
-from demo.garments import REFERENCE_JOINTS, collar_top, cut_shirt, cut_trousers, grow_hair, make_shoe, smooth_step
+from demo.garments import CROTCH, REFERENCE_JOINTS, SHOE_TOP, WAIST, collar_top, cut_shirt, cut_skirt, cut_trousers, grow_hair, make_shoe, smooth_step
 from demo.mesh_renderer import Skin, vertex_normals
 from demo.motion import Motion
 from demo.noise import layered_noise
-from demo.paint import paint_hair, paint_shell, paint_shirt, paint_shoes, paint_skin, paint_trousers
+from demo.paint import paint_hair, paint_shell, paint_shirt, paint_shoes, paint_skin, paint_skirt, paint_trousers
 from demo.people import Person, Proportions
 from demo.shells import Shell, cut_out_shell, neighbour_mean
 from demo.skeleton import ANKLE, ELBOW, HIP, KNEE, SHOULDER, SPINE1, SPINE2, SPINE3, Skeleton, joint_transforms
 from model.body.body_model import load_body_model
 
-SKIN, SHIRT, TROUSERS, HAIR, SHOES = range(5)
+SKIN, SHIRT, TROUSERS, HAIR, SHOES, SKIRT = range(6)
 # strength and sharpness of highlights, wrap of light, brightening towards grazing
 GLOSS = np.array(
-    [[0.045, 22, 0.22, 0.0], [0.006, 8, 0.06, 0.35], [0.006, 8, 0.04, 0.25], [0.05, 16, 0.15, 0.1], [0.03, 20, 0.0, 0.1]], np.float32
+    [[0.045, 22, 0.22, 0.0], [0.006, 8, 0.06, 0.35], [0.006, 8, 0.04, 0.25], [0.05, 16, 0.15, 0.1], [0.03, 20, 0.0, 0.1], [0.006, 8, 0.05, 0.30]],
+    np.float32,
 )
+_PAINTERS = {SKIN: paint_skin, SHIRT: paint_shirt, TROUSERS: paint_trousers, HAIR: paint_hair, SHOES: paint_shoes, SKIRT: paint_skirt}
+_WITH_HOLES = (SHIRT, TROUSERS, HAIR)
 INFLUENCES = 6
 ANKLE_FOLDS = (-1.06, -0.86)  # m, where trousers pile up over the shoes
 HEM_FREQUENCY = 1.7  # Hz, how fast the hem swings
@@ -50,7 +54,7 @@ class Subject:
         folds: depth of each fold pattern at each vertex, metres.
         standing_folds: folds that are there in every pose.
         hem: how much each vertex swings with the hem, 0..1.
-        part: which of SKIN, SHIRT, TROUSERS, HAIR, SHOES each vertex belongs to.
+        part: which of SKIN, SHIRT, TROUSERS, HAIR, SHOES, SKIRT each vertex belongs to.
     """
 
     skin: Skin
@@ -81,22 +85,19 @@ class Subject:
 
 def build_subject(person: Person, texture_size: int) -> Subject:
     """Shape, dress and paint a person."""
-    body, skeleton = _shape_body(person)
-    shirt, trousers, hair = cut_shirt(body, person.cut), cut_trousers(body, person.cut), grow_hair(body, person.cut, person.seed)
-    shoes = [make_shoe(body, side) for side in (0, 1)]
-    bare = cut_out_shell(body, _bare(body.paint, person))
-    painters = (paint_skin, paint_shirt, paint_trousers, paint_hair, paint_shoes)  # in the order of SKIN .. SHOES
-    painted = zip((bare, shirt, trousers, hair, shoes[0]), painters)
-    textures = np.stack([paint_shell(shell, painter, person, texture_size) for shell, painter in painted])
-    shells = [(bare, SKIN), (shirt, SHIRT), (trousers, TROUSERS), (hair, HAIR), (shoes[0], SHOES), (shoes[1], SHOES)]
-
+    body, skeleton = shape_body(person)
+    shells = _dress(body, person)
+    textures = np.zeros((1 + max(part for _, part in shells), texture_size, texture_size, 4), np.uint8)
+    for shell, part in shells:
+        if not textures[part].any():  # the second shoe looks like the first
+            textures[part] = paint_shell(shell, _PAINTERS[part], person, texture_size)
     offsets = np.cumsum([0] + [len(shell.vertices) for shell, _ in shells])
     skin = Skin(
         faces=np.concatenate([shell.faces + start for (shell, _), start in zip(shells, offsets)]).astype(np.int32),
         uv=np.concatenate([shell.uv for shell, _ in shells]),
         material=np.repeat([part for _, part in shells], [len(shell.faces) for shell, _ in shells]).astype(np.int32),
         textures=textures,
-        has_holes=np.array([False, True, True, True, False]),
+        has_holes=np.array([part in _WITH_HOLES for part in range(len(textures))]),
     )
     part = np.repeat([part for _, part in shells], [len(shell.vertices) for shell, _ in shells]).astype(np.int32)
     rest, paint = np.concatenate([shell.vertices for shell, _ in shells]), np.concatenate([shell.paint for shell, _ in shells])
@@ -105,10 +106,24 @@ def build_subject(person: Person, texture_size: int) -> Subject:
     weight = np.take_along_axis(weights, influence, axis=1)
     weight /= weight.sum(axis=1, keepdims=True)
     hem = np.where(part == SHIRT, (1 - smooth_step(person.cut.hem - 0.02, -0.02, paint[:, 1])) * (np.abs(paint[:, 0]) < 0.25), 0)
+    if person.cut.skirt is not None:
+        hem = np.where(part == SKIRT, 1 - smooth_step(person.cut.skirt, WAIST - 0.05, paint[:, 1]), hem)
     folds, standing = _fold_patterns(paint, part, person)
     sole = rest[part == SHOES, 1].min()
     skeleton = replace(skeleton, ankle_height=float(skeleton.joints[ANKLE[0], 1] - sole))
     return Subject(skin, rest.astype(np.float32), influence, weight.astype(np.float32), skeleton, folds, standing, hem.astype(np.float32), part)
+
+
+def _dress(body: Shell, person: Person) -> list[tuple[Shell, int]]:
+    """Everything that can be seen of a person, piece by piece, and which part each is."""
+    cut, shirt = person.cut, cut_shirt(body, person.cut)
+    shells = [(cut_out_shell(body, _bare(body.paint, person)), SKIN), (shirt, SHIRT)]
+    if cut.trousers:
+        shells.append((cut_trousers(body, cut), TROUSERS))
+    shells += [(grow_hair(body, cut, person.seed), HAIR), *((make_shoe(body, side, face_in=cut.shoes_face_in), SHOES) for side in (0, 1))]
+    if cut.skirt is not None:
+        shells.append((cut_skirt(body, cut, shirt if cut.trousers else None), SKIRT))
+    return shells
 
 
 def hem_swing(motion: Motion, fps: float) -> Float[np.ndarray, "F 3"]:
@@ -131,7 +146,17 @@ def hem_swing(motion: Motion, fps: float) -> Float[np.ndarray, "F 3"]:
 # ------------------------------------------------------------------------------------------------------- the body
 
 
-def _shape_body(person: Person) -> tuple[Shell, Skeleton]:
+def naked_body(person: Person, motion: Motion) -> Iterator[Float[np.ndarray, "V 3"]]:
+    """The skin under the clothes in each row of a motion, on the open body's vertices; world, metres."""
+    body, skeleton = shape_body(person)
+    rest = np.concatenate([body.vertices, np.ones((len(body.vertices), 1))], axis=1)
+    for row in range(len(motion.transl)):
+        one = slice(row, row + 1)
+        transforms, _ = joint_transforms(skeleton, motion.global_orient[one], motion.body_pose[one], motion.transl[one])
+        yield np.einsum("vj,jab,vb->va", body.weights, transforms[0][:, :3], rest, optimize=True)
+
+
+def shape_body(person: Person) -> tuple[Shell, Skeleton]:
     """The person's own naked body and bones: shape coefficients, then what lies outside of their span."""
     model = load_body_model("open")
     vertices, joints = (t.double().numpy() for t in model.rest(torch.tensor(person.betas, dtype=model.dtype)))
@@ -179,11 +204,14 @@ def _stretch(
 
 
 def _bare(paint: np.ndarray, person: Person) -> np.ndarray:
-    """Which vertices of the skin can be seen: head, neck, the arms below the sleeves."""
+    """Which vertices of the skin can be seen: head, neck, the arms below the sleeves, the legs below a skirt."""
     arm = np.abs(paint[:, 0])
     top = collar_top(paint)
     opening = (paint[:, 2] > 0.06) & (paint[:, 1] > 0.16) & (arm < 0.07)
-    return (arm > person.cut.sleeve - 0.07) | ((paint[:, 1] > top - 0.03) & (arm < 0.10)) | opening
+    bare = (arm > person.cut.sleeve - 0.07) | ((paint[:, 1] > top - 0.03) & (arm < 0.10)) | opening
+    if not person.cut.trousers:
+        bare |= (paint[:, 1] < min(person.cut.skirt + 0.12, CROTCH)) & (paint[:, 1] > SHOE_TOP - 0.04)
+    return bare
 
 
 # ---------------------------------------------------------------------------------------------------------- folds
@@ -246,6 +274,9 @@ def _fold_patterns(p: np.ndarray, part: np.ndarray, person: Person) -> tuple[np.
     stand += trousers * 0.0065 * ridges(inner, 0.10, 3.9) * smooth_step(-0.62, -0.42, y) * (y < -0.2)
     stand += trousers * 0.0062 * ridges(y - 0.5 * np.abs(x), 0.085, 4.4) * around(0.13, -0.72, 0.3, 0.13)
     stand += trousers * 0.0045 * ridges(y + 1.2 * z, 0.14, 0.9)
+    if person.cut.skirt is not None:  # pleats that open towards the hem
+        fall = 1 - smooth_step(person.cut.skirt, WAIST - 0.03, y)
+        stand += (part == SKIRT) * 0.016 * fall * ridges(np.arctan2(x, z - 0.045) * 0.16, 0.105, 1.9)
     return np.stack(patterns).astype(np.float32), stand.astype(np.float32)
 
 

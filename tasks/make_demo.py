@@ -16,8 +16,9 @@ from demo.cameras import cameras_around, clip_view, close_up
 from demo.filming import Sensor, cut_out, shadowed_backdrop, write_clip
 from demo.lighting import Light
 from demo.mesh_renderer import View
-from demo.motion import Motion, clip_motion, second_motion
+from demo.motion import Motion, second_motion
 from demo.people import make_light, make_person
+from demo.routines import person_motion
 from demo.scenery import film_backdrop
 from demo.studio import Moment, light_moment, photograph
 from demo.subject import Subject, build_subject, hem_swing
@@ -74,7 +75,7 @@ def prepare(settings: MakeDemoSettings) -> Shoot:
         settings=settings,
         subject=subject,
         light=make_light(settings.seed),
-        clip=clip_motion(subject.skeleton, frames, settings.seed),
+        clip=person_motion(settings.seed, subject.skeleton, frames),
         second=second_motion(subject.skeleton, second_frames, settings.seed),
         view=clip_view(settings.width, settings.height),
     )

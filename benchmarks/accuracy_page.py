@@ -1,0 +1,104 @@
+"""Writes the tables of docs/accuracy.md from the report of benchmarks/people.py, each figure beside its target.
+
+    python -m benchmarks.accuracy_page
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.people import LONGEST_WRONG_SIDE, REPORT, TARGETS
+
+PAGE = Path("docs/accuracy.md")
+START, END = "<!-- tables: python -m benchmarks.accuracy_page -->", "<!-- end of tables -->"
+WORDS = {
+    "fit": "the fit", "perfect_points": "perfect 2-D points", "focal_right": "focal length known", "focal_wrong": "focal length 1.5 times too long",
+    "refined": "after joint refinement",
+}  # fmt: skip
+
+
+def main() -> None:
+    report = json.loads(REPORT.read_text(encoding="utf-8"))
+    page = PAGE.read_text(encoding="utf-8")
+    head, rest = page.split(START)
+    PAGE.write_text(f"{head}{START}\n\n{tables(report)}\n\n{END}{rest.split(END)[1]}", encoding="utf-8")
+
+
+def tables(report: dict) -> str:
+    """All tables, in markdown."""
+    people = report["people"]
+    parts = [f"{report['machine']}, torch {report['torch']}, commit {report['commit']}.", table_of_people(people), table_of_variants(people)]
+    return "\n\n".join([*parts, table_of_targets(people)])
+
+
+def table_of_people(people: dict[str, dict]) -> str:
+    """One row a person."""
+    rows = [
+        "| person | frames | MPJPE | PA | worst frame | depth | height | at the known distance | IoU, of the ceiling | faces away | on the wrong side | processor s/frame |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for name, row in people.items():
+        fit = row["fit"]
+        limb, frames = max(fit["wrong_side_frames"].items(), key=lambda item: item[1])
+        off = [100 * (fit[k] - fit["true_height_m"]) for k in ("height_m", "height_at_known_distance_m")]
+        rows.append(
+            f"| {name} | {fit['frames']} | {fit['mpjpe']:.0f} | {fit['pa']:.0f} | {fit['worst_mpjpe']:.0f} | {fit['depth_mm'] / fit['distance_m'] / 10:+.0f} % "
+            f"| {off[0]:+.1f} cm | {off[1]:+.1f} cm | {fit['iou']:.3f} of {fit['iou_ceiling']:.3f} | {fit['flipped_frames']} "
+            f"| {f'{frames} ({limb})' if frames else '0'} | {fit['processor_seconds_per_frame']:.2f} |"
+        )
+    return "\n".join(rows)
+
+
+def table_of_variants(people: dict[str, dict]) -> str:
+    """MPJPE / PA-MPJPE of every way of fitting, one row a person."""
+    names = [name for name in WORDS if any(name in row for row in people.values())]
+    rows = ["| MPJPE / PA-MPJPE, mm | " + " | ".join(WORDS[name] for name in names) + " |", "|---" * (len(names) + 1) + "|"]
+    for person, row in people.items():
+        rows.append(f"| {person} | " + " | ".join(f"{row[n]['mpjpe']:.0f} / {row[n]['pa']:.0f}" if n in row else "not run" for n in names) + " |")
+    return "\n".join(rows)
+
+
+def table_of_targets(people: dict[str, dict]) -> str:
+    """What was aimed at, what came, and whether that is met."""
+    rows = ["| figure | people | measured | target | |", "|---|---|---|---|---|"]
+    for what, measured, target, count, met in judged(people):
+        rows.append(f"| {what} | {count} | {measured} | {target} | {'met' if met else '**missed**'} |")
+    return "\n".join(rows)
+
+
+def judged(people: dict[str, dict]) -> list[tuple[str, str, str, int, bool]]:
+    """Each target: what it is about, measured, wanted, over how many people, and whether it is met."""
+    found = []
+    for name in ("fit", "perfect_points", "refined"):
+        rows = [row[name] for row in people.values() if name in row]
+        if rows:
+            found.append(_pair(WORDS[name] + ", mean MPJPE / PA", rows, TARGETS[name]))
+    fits = [row["fit"] for row in people.values()]
+    turns = [fit["turntable"] for fit in fits if "turntable" in fit]
+    if turns:
+        found.append(_pair("turntables, mean MPJPE / PA", turns, TARGETS["turntable"]))
+    both = [row for row in people.values() if "focal_wrong" in row]
+    if both:
+        worse = float(np.mean([row["focal_wrong"]["mpjpe"] - row.get("focal_right", row["fit"])["mpjpe"] for row in both]))
+        found.append(("focal length 1.5 times too long: MPJPE worse by", f"{worse:+.1f} mm", f"at most {TARGETS['focal_wrong_worse']:.0f} mm", len(both), worse <= TARGETS["focal_wrong_worse"]))
+    height = [100 * abs(fit["height_at_known_distance_m"] - fit["true_height_m"]) for fit in fits]
+    found.append(("height where the distance is known, worst", f"{max(height):.1f} cm", f"{TARGETS['height_cm']:.0f} cm", len(fits), max(height) <= TARGETS["height_cm"]))
+    below = [fit["iou_ceiling"] - fit["iou"] for fit in fits]
+    found.append(("silhouette IoU below the ceiling, worst", f"{max(below):.3f}", f"{TARGETS['iou_below_ceiling']}", len(fits), max(below) <= TARGETS["iou_below_ceiling"]))
+    flipped = sum(fit["flipped_frames"] for fit in fits)
+    found.append(("frames that face the wrong way", str(flipped), "none", len(fits), flipped == 0))
+    longest = max(max(fit["wrong_side_frames"].values()) for fit in fits)
+    found.append(("a limb on the wrong side, longest", f"{longest} frames", f"at most {LONGEST_WRONG_SIDE}", len(fits), longest <= LONGEST_WRONG_SIDE))
+    return found
+
+
+def _pair(what: str, rows: list[dict], target: dict[str, float]) -> tuple[str, str, str, int, bool]:
+    mpjpe, pa = (float(np.mean([row[k] for row in rows])) for k in ("mpjpe", "pa"))
+    return what, f"{mpjpe:.1f} / {pa:.1f} mm", f"{target['mpjpe']:.0f} / {target['pa']:.0f} mm", len(rows), mpjpe <= target["mpjpe"] and pa <= target["pa"]
+
+
+if __name__ == "__main__":
+    main()
