@@ -11,7 +11,7 @@ import pytest
 
 from model.fitting.film import SIDE, STRIP, FitScenes, draw_pair, draw_strip
 from model.fitting.picture import OUTLINE
-from tasks.fit_page import chart, joint_map, doubt_table, landmark_misses, write_film, write_page
+from tasks.fit_page import chart, doubt_table, joint_map, landmark_misses, write_film, write_page
 
 FRAMES, SIZE = 6, 120
 BOX = np.array([[x, y, z] for x in (-0.25, 0.25) for y in (-0.8, 0.8) for z in (-0.15, 0.15)])
