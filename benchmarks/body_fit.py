@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from benchmarks.penetration import TOUCH, depths_inside
 from model.body.body_model import load_body_model
 from model.body.track import BodyTrack
 from model.fitting.prior import JOINT_NAMES
@@ -82,6 +83,13 @@ def print_table(errors: JointErrors, seconds: Float[np.ndarray, "F"]) -> None:
     print(f"depth error {errors.depth.mean() / errors.distance.mean() / 10:.1f} % of {errors.distance.mean():.2f} m")
 
 
+def print_penetration(depths: Float[np.ndarray, "F"]) -> None:
+    """In how many frames an arm passes through trunk or thighs, and how deep."""
+    through = depths > TOUCH
+    deep = f", {1000 * depths[through].mean():.0f} mm deep in their mean, {1000 * depths.max():.0f} mm at most" if through.any() else ""
+    print(f"arms inside trunk or thighs by more than {1000 * TOUCH:.0f} mm in {through.mean():.1%} of the frames{deep}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--subject", default="demo")
@@ -98,6 +106,7 @@ def main() -> None:
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     print(f"{platform.machine()}, torch {torch.__version__}, commit {commit}, {len(rows)} frames")
     print_table(compare(fitted_joints(track, arguments.body), true_joints(truth, rows)), np.asarray(clip.times))
+    print_penetration(depths_inside(load_body_model(arguments.body), track))
     record = paths.fit / "fit.json"
     if arguments.track is None and record.exists():
         kept = ("reprojection_px", "reprojection_share_of_height", "iou_mean", "iou_worst", "focal_px", "height_m", "acceleration_m_s2")

@@ -31,7 +31,7 @@ class LossWeights:
         scale: mean scale, m.
         light: mean squared departure of the shade from 1, over all directions (model/light.py).
         pose_feature: mean squared pose feature (stage 2).
-        pose_prior: mean squared joint correction, rad^2, times the fit's confidence.
+        pose_prior: mean squared joint correction, rad^2, times the fit's confidence in frame and joint.
         pose_smooth: mean squared difference of a frame's correction from those before and after, rad^2 (and 10 cm units
             for the shift), at 25 frames a second.
     """

@@ -42,9 +42,11 @@ class PoseRates:
 class PoseCorrection(nn.Module):
     """One correction for each row of a track, zero at the start; it lies where the track does."""
 
-    def __init__(self, track: BodyTrack) -> None:
+    def __init__(self, track: BodyTrack, parents: Int[Tensor, "J"] | None = None) -> None:
+        """Args: parents of the track's joints. With them joints are held by what is known of each, otherwise all alike."""
         super().__init__()
         self.track = track
+        self.hold = torch.ones_like(track.body_pose[..., 0]) if parents is None else joint_hold(track, parents)
         self.joints = nn.Parameter(torch.zeros_like(track.body_pose))
         self.root = nn.Parameter(torch.zeros_like(track.transl))
         self.shift = nn.Parameter(torch.zeros_like(track.transl))
@@ -72,7 +74,8 @@ class PoseCorrection(nn.Module):
             rows: the frames of this step.
             trained: all frames that are trained on, ascending; a frame's neighbours are those next to it in there.
         """
-        near = (self.track.confidence[rows] * self.joints[rows].square().mean((1, 2))).mean()
+        held = (self.hold[rows] * self.joints[rows].square().mean(2)).mean(1)
+        near = (self.track.confidence[rows] * held).mean()
         place = torch.searchsorted(trained, rows)
         before, after = trained[(place - 1).clamp_min(0)], trained[(place + 1).clamp_max(len(trained) - 1)]
         time = self.track.frame_ids.float()
@@ -103,6 +106,17 @@ class PoseCorrection(nn.Module):
         """Keep a share of each row's correction; 0 goes back to the fit."""
         for values in (self.joints, self.root, self.shift):
             values *= kept.to(values.device).view(-1, *[1] * (values.dim() - 1))
+
+
+def joint_hold(track: BodyTrack, parents: Int[Tensor, "J"]) -> Float[Tensor, "F J-1"]:
+    """How tightly each joint's rotation is held, 1 in the mean over the track.
+
+    A rotation shows in where the joints that hang from it are, so it is held by their confidence; a joint at an end by its own.
+    """
+    sure, parents = track.joint_confidence, parents.tolist()
+    children = [[k for k, parent in enumerate(parents) if parent == joint] or [joint] for joint in range(1, len(parents))]
+    hold = torch.stack([sure[:, below].mean(1) for below in children], 1)
+    return hold / hold.mean().clamp_min(1e-6)
 
 
 class RowAdam:

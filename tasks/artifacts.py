@@ -326,8 +326,9 @@ def split_frames(clip: ClipInfo, segmentation: Segmentation, *, heldout_every: i
 
 
 def write_track(path: Path, track: BodyTrack) -> None:
-    """Write a body track as npz, in the names of BodyTrack."""
+    """Write a body track as npz, in the names of BodyTrack; what is not known of it is left out."""
     values = {field.name: getattr(track, field.name) for field in dataclasses.fields(track)}
+    values = {name: value for name, value in values.items() if value is not None}
     write_npz(path, **{k: v.detach().cpu().numpy() if isinstance(v, torch.Tensor) else np.asarray(v) for k, v in values.items()})
 
 
@@ -340,8 +341,9 @@ def read_track(path: Path, *, made_by: str) -> BodyTrack:
         return value.float() if value.is_floating_point() else value.long()
 
     names = ("betas", "global_orient", "body_pose", "transl", "K", "w2c", "frame_ids", "confidence")
+    known = [name for name in ("joint_spread",) if name in arrays]  # files of before have none
     return BodyTrack(
-        **{name: tensor(name) for name in names},
+        **{name: tensor(name) for name in (*names, *known)},
         width=int(arrays["width"]),
         height=int(arrays["height"]),
         fps=float(arrays["fps"]),

@@ -23,13 +23,15 @@ LANDMARK_GROUPS = {
     "hips": (23, 24), "knees": (25, 26), "ankles": (27, 28), "feet": range(29, 33),
 }  # fmt: skip
 CHART_WIDTH, CHART_HEIGHT = 900, 110
+MAP_LEFT, MAP_ROW, MAP_COLUMNS = 150, 13, 150  # px of the names, px of a joint's row, columns at most
+SPREAD_TOP_MM = 150.0  # expected error that is drawn darkest
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #24262b; background: #fafaf8; max-width: 960px; margin: 2rem auto; padding: 0 1rem }
 h1 { font-size: 1.5rem } h2 { font-size: 1.1rem; margin-top: 2rem } p.said { color: #5a5d66; max-width: 75ch }
 video { width: 100%; background: #ddd } table { border-collapse: collapse } td, th { padding: .2rem .9rem .2rem 0; text-align: left; vertical-align: top }
 td.number { text-align: right; font-variant-numeric: tabular-nums } tr + tr { border-top: 1px solid #e4e4e0 }
 svg { width: 100%; height: auto; background: #fff; border: 1px solid #e4e4e0 } svg text { font: 11px system-ui, sans-serif; fill: #5a5d66 }
-.line { fill: none; stroke: #2f6db5; stroke-width: 1.5 } .bad { fill: #de543c; opacity: .16 } .edge { stroke: #d8d8d2; stroke-width: 1 }
+.map rect { fill: #8c2d62 } .line { fill: none; stroke: #2f6db5; stroke-width: 1.5 } .bad { fill: #de543c; opacity: .16 } .edge { stroke: #d8d8d2; stroke-width: 1 }
 """
 
 
@@ -54,14 +56,15 @@ def landmark_misses(misses: Float[np.ndarray, "F 33"]) -> dict[str, float | None
 
 
 def write_page(
-    path: Path, *, title: str, record: Mapping, series: Mapping[str, Float[np.ndarray, "F"]], frame_ids: Sequence[int],
-    doubted: Sequence[int], notes: Sequence[str],
+    path: Path, *, title: str, record: Mapping, series: Mapping[str, Float[np.ndarray, "F"]], joint_spread: Float[np.ndarray, "F J"],
+    joint_names: Sequence[str], frame_ids: Sequence[int], doubted: Sequence[int], notes: Sequence[str],
 ) -> None:  # fmt: skip
     """Write the page, whole or not at all.
 
     Args:
         record: the numbers of fit.json.
         series: values over the clip, each a chart; its name with its unit.
+        joint_spread: how far each joint is expected to be off, m.
         doubted: rows of `frame_ids` that are marked in the charts.
         notes: what else a user should know, in sentences.
     """
@@ -72,10 +75,13 @@ def write_page(
 <p class="said">How well the body lies on the video, by what the video itself shows. A good fit keeps its outline on the mask's, and stands
 upright in the view from the side: an error in depth shows there and nowhere else.</p>
 <video src="overlay.mp4" controls loop muted></video>
-<p class="said">Left: body outline (orange), mask outline (green), bones (blue), landmarks (white: trusted, magenta: not). Right: the body
+<p class="said">Left: body outline (orange), mask outline (green), bones (blue: it is known where they end, magenta: it is not), landmarks (white: trusted, magenta: not). Right: the body
 from its side. Below: confidence of each frame, doubted ones in red.</p>
 <h2>Numbers</h2>{number_table(record)}
 <h2>Frames in doubt</h2>{doubt_table(record.get("distrusted", {}), frame_ids)}
+<h2>Joints</h2><p class="said">How far each joint is expected to lie from where it truly is beside the pelvis, depth included: from what the
+objective lets it move, doubled as a generated person's true errors ask for. Pale: 0 mm; dark: {SPREAD_TOP_MM:.0f} mm and more.</p>
+{joint_map(joint_spread, joint_names, frame_ids)}
 <h2>Over the clip</h2>{charts}
 {f"<h2>Notes</h2><ul>{said}</ul>" if notes else ""}</html>
 """
@@ -122,6 +128,23 @@ def doubt_table(distrusted: Mapping[str, str], frame_ids: Sequence[int]) -> str:
         previous = (place, why)
     cells = (f"<tr><td>{a if a == b else f'{a} to {b}'}</td><td>{html.escape(why)}</td></tr>" for a, b, why in rows)
     return "<table><tr><th>frame</th><th>why</th></tr>" + "".join(cells) + "</table>"
+
+
+def joint_map(spread: Float[np.ndarray, "F J"], joint_names: Sequence[str], frame_ids: Sequence[int]) -> str:
+    """Expected errors of all joints over the clip as SVG, the mean of each row in mm beside its name; the root is left out."""
+    columns = np.array_split(np.arange(len(spread)), min(len(spread), MAP_COLUMNS))
+    step, height = (CHART_WIDTH - MAP_LEFT) / len(columns), MAP_ROW * (spread.shape[1] - 1)
+    parts = []
+    for row, name in enumerate(joint_names[1:]):
+        values, y = 1000 * spread[:, row + 1], MAP_ROW * row
+        parts.append(f'<text x="4" y="{y + 10}">{html.escape(name.replace("_", " "))}</text><text x="{MAP_LEFT - 8}" y="{y + 10}" text-anchor="end">{values.mean():.0f}</text>')
+        for k, frames in enumerate(columns):
+            dark = float(np.clip(values[frames].mean() / SPREAD_TOP_MM, 0, 1))
+            parts.append(f'<rect x="{MAP_LEFT + k * step:.1f}" y="{y}" width="{step + 0.3:.1f}" height="{MAP_ROW}" opacity="{dark:.2f}"/>')
+    return (
+        f'<svg class="map" viewBox="0 0 {CHART_WIDTH} {height + 18}">{"".join(parts)}<text x="{MAP_LEFT}" y="{height + 13}">frame {frame_ids[0]}</text>'
+        f'<text x="{CHART_WIDTH - 4}" y="{height + 13}" text-anchor="end">frame {frame_ids[-1]}</text></svg>'
+    )
 
 
 def chart(values: Float[np.ndarray, "F"], doubted: Sequence[int], frame_ids: Sequence[int]) -> str:

@@ -18,7 +18,7 @@ from jaxtyping import Float, UInt8
 from model.body.body_files import BodyFileError
 from model.body.body_model import BodyModel, load_body_model
 from model.body.safe_pickle import UnsafePickleError
-from model.body.track import BodyTrack
+from model.body.track import BodyTrack, joint_confidence
 from model.body.track_import.refine import refine_from, see_as
 from model.fitting.detection import Detected, clean_landmarks
 from model.fitting.film import FitScenes, draw_pair
@@ -84,7 +84,7 @@ def main() -> None:
             state = fit(body, seen, clip, settings.fit_smpl)
         else:
             seen, state = refine_import(body, seen, clip, imported, settings.fit_smpl)
-        score = score_fit(body, seen, clip.silhouettes, state)
+        score = score_fit(body, seen, clip.silhouettes, spreads_of(settings.fit_smpl), state)
         record = write_fit(paths, clip, model, body, detected, seen, state, score)
     print(summary(record))
 
@@ -191,7 +191,7 @@ def refine_import(
     return seen, state
 
 
-def track_of(clip: Clip, model: BodyModel, seen: Observations, state: FitState, confidence: Float[np.ndarray, "F"]) -> BodyTrack:
+def track_of(clip: Clip, model: BodyModel, seen: Observations, state: FitState, score: FitScore) -> BodyTrack:
     """The fit in the pipeline's own form; the camera's axes are the world."""
     focal = float(seen.focal_px * state.log_focal.exp())
     height, width = clip.images.shape[1:3]
@@ -205,13 +205,14 @@ def track_of(clip: Clip, model: BodyModel, seen: Observations, state: FitState, 
         width=width,
         height=height,
         frame_ids=torch.tensor(clip.info.frame_ids),
-        confidence=torch.from_numpy(confidence).float(),
+        confidence=torch.from_numpy(score.confidence).float(),
         fps=clip.info.fps,
         body=model.name,
+        joint_spread=torch.from_numpy(score.joint_spread).float(),
     )
 
 
-def describe(clip: Clip, body: FitBody, detected: Detected, seen: Observations, state: FitState, score: FitScore) -> dict:
+def describe(clip: Clip, model: BodyModel, body: FitBody, detected: Detected, seen: Observations, state: FitState, score: FitScore) -> dict:
     """The page of numbers that fit.json holds."""
     frame_ids = clip.info.frame_ids
 
@@ -237,6 +238,7 @@ def describe(clip: Clip, body: FitBody, detected: Detected, seen: Observations, 
         "camera_looks_down_deg": float(-state.tilt[1].atan().rad2deg()),
         "camera_leans_deg": float(state.tilt[0].atan().rad2deg()),
         "focal_known": clip.info.focal_known,
+        "joint_spread_mm": joint_spreads(model, score.joint_spread),
         "height_m": body_height(body, state.betas),
         "betas": [float(b) for b in state.betas],
         "frames": len(frame_ids),
@@ -250,19 +252,24 @@ def write_fit(
     paths: SubjectPaths, clip: Clip, model: BodyModel, body: FitBody, detected: Detected, seen: Observations, state: FitState, score: FitScore
 ) -> dict:
     """Write track, numbers and pictures, all or nothing; returns the numbers."""
-    record = describe(clip, body, detected, seen, state, score)
+    record = describe(clip, model, body, detected, seen, state, score)
     scenes = scenes_of(clip, body, seen, state, score)
     with replaced_folder(paths.fit) as folder:
-        write_track(folder / "track.npz", track_of(clip, model, seen, state, score.confidence))
+        write_track(folder / "track.npz", track_of(clip, model, seen, state, score))
         write_fit_state(folder / "state.npz", seen, state)
         write_json(folder / "fit.json", record)
         write_image(folder / "overlay.png", draw_sheet(scenes))
         write_film(folder / "overlay.mp4", scenes, fps=clip.info.fps)
         write_page(
             folder / "fit.html", title=f"Body fit of {paths.work.name}", record=record, series=series_of(score),
-            frame_ids=clip.info.frame_ids, doubted=list(score.reasons), notes=notes_of(clip, record),
+            joint_spread=score.joint_spread, joint_names=model.joint_names, frame_ids=clip.info.frame_ids, doubted=list(score.reasons), notes=notes_of(clip, record),
         )  # fmt: skip
     return record
+
+
+def joint_spreads(model: BodyModel, spread: Float[np.ndarray, "F J"]) -> dict[str, float]:
+    """How far each joint is expected to be off in the mean over the clip, mm."""
+    return {name: round(1000 * float(value), 1) for name, value in zip(model.joint_names, spread.mean(0), strict=True)}
 
 
 def scenes_of(clip: Clip, body: FitBody, seen: Observations, state: FitState, score: FitScore) -> FitScenes:
@@ -285,6 +292,7 @@ def scenes_of(clip: Clip, body: FitBody, seen: Observations, state: FitState, sc
         level=level_axes(state.tilt).numpy(),
         points=seen.points.numpy(),
         certainty=seen.confidence.sqrt().numpy(),
+        joint_confidence=joint_confidence(score.joint_spread),
         confidence=score.confidence,
         reasons=score.reasons,
         times=seen.times.numpy(),
@@ -299,6 +307,7 @@ def series_of(score: FitScore) -> dict[str, Float[np.ndarray, "F"]]:
         "silhouette IoU": score.iou,
         "acceleration of the joints, m/s²": score.acceleration,
         "feet that stand slide at, m/s": score.slide,
+        "joints expected to be off by, mm": 1000 * score.joint_spread.mean(1),
         "confidence": score.confidence,
     }
 

@@ -110,7 +110,7 @@ def refine(paths: SubjectPaths, fitted: BodyTrack, settings: Settings) -> Refine
         )  # fmt: skip
         if stopped:
             raise Interrupted(f"refine_fit stopped after {len(off)} of {options.rounds} rounds, which are kept; run the same command again to go on")
-    return judge(clip, fitted, before, state, off)
+    return judge(clip, fitted, spreads, before, state, off)
 
 
 def read_inputs(paths: SubjectPaths, fitted: BodyTrack, settings: Settings) -> tuple[Clip, FitState]:
@@ -159,9 +159,9 @@ def resume(folder: Path, key: str, avatar: Avatar, state: FitState) -> tuple[Fit
     return state, found.record["step"], list(found.record["off_px"])
 
 
-def judge(clip: Clip, fitted: BodyTrack, before: FitState, after: FitState, off: list[float]) -> Refined:
+def judge(clip: Clip, fitted: BodyTrack, spreads: Spreads, before: FitState, after: FitState, off: list[float]) -> Refined:
     """The refined motion with its record; the fitted one where the refined one lies worse on the masks."""
-    scores = [score_fit(clip.body, clip.seen, clip.silhouettes, state) for state in (before, after)]
+    scores = [score_fit(clip.body, clip.seen, clip.silhouettes, spreads, state) for state in (before, after)]
     ious = [float(np.nanmean(score.iou)) if np.isfinite(score.iou).any() else float("nan") for score in scores]
     record = {
         "rounds": len(off),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -116,6 +116,7 @@ def segment_clip(
                     if hidden > MAX_COVERED:
                         covered[i] = f"another person hides {hidden:.0%} of this one"
                 coarse[i] = largest_part(mask, seed=seed)
+                people[i] = replace(person, mask=None)  # a minute of them is most of a gigabyte
             show(i + 1)
     return Segmented(finish_masks(images, coarse), people, with_neighbours(covered, len(images)), method)
 
@@ -129,23 +130,35 @@ def with_neighbours(covered: dict[int, str], count: int) -> dict[int, str]:
 def finish_masks(
     images: UInt8[np.ndarray, "F H W 3"], coarse: Float[np.ndarray, "F H W"]
 ) -> Float[np.ndarray, "F H W"]:
-    """Weigh the masks against the background, steady them over time, and sharpen their outlines on the pictures' edges."""
+    """Weigh the masks against the background, steady them over time, and sharpen their outlines on the pictures' edges.
+
+    All this in the place of the coarse masks: a minute of video has no room for them twice.
+    """
     plate, known = background_plate(images, coarse, radius=PLATE_RADIUS)
     colours = person_colours(images, coarse)
-    weighed, fine = np.zeros_like(coarse), np.zeros_like(coarse)
-    boxes = [_box_slices(mask) for mask in coarse]
+    boxes, found, masks = [_box_slices(mask) for mask in coarse], [mask.any() for mask in coarse], coarse
     with progress_bar("outlines", 2 * len(images)) as show:
         for i, box in enumerate(boxes):
-            weighed[i][box] = weigh_colours(
-                images[i][box], coarse[i][box], plate=plate[box], plate_known=known[box], colours=colours, reach=REACH
+            weighed = weigh_colours(
+                images[i][box], masks[i][box], plate=plate[box], plate_known=known[box], colours=colours, reach=REACH
             )
+            _put(masks[i], box, weighed)
             show(i + 1)
+        before = None  # the weighed mask of the frame before, whose place holds its fine one by now
         for i, box in enumerate(boxes):
-            around = [j for j in (i - 1, i + 1) if 0 <= j < len(images) and coarse[j].any()]
-            steady = steady_mask(images[i][box], weighed[i][box], [(images[j][box], weighed[j][box]) for j in around])
-            fine[i][box] = largest_part(finish_outline(images[i][box], steady))
+            around = [(images[i - 1][box], before[box])] if i > 0 and found[i - 1] else []
+            around += [(images[i + 1][box], masks[i + 1][box])] if i + 1 < len(images) and found[i + 1] else []
+            steady = steady_mask(images[i][box], masks[i][box], around)
+            before = masks[i].copy()
+            _put(masks[i], box, largest_part(finish_outline(images[i][box], steady)))
             show(len(images) + i + 1)
-    return fine
+    return masks
+
+
+def _put(mask: Float[np.ndarray, "H W"], box: tuple[slice, slice], values: Float[np.ndarray, "h w"]) -> None:
+    """Make a mask be `values` in a box and nothing elsewhere."""
+    mask[:] = 0
+    mask[box] = values
 
 
 def _box_slices(mask: Float[np.ndarray, "H W"]) -> tuple[slice, slice]:
@@ -166,7 +179,7 @@ def judge_masks(
         InputError: more of them are flagged than settings.max_flagged_share.
     """
     inside = source_pixels(clip)
-    masks, method = found.masks * inside, found.method
+    masks, method = np.multiply(found.masks, inside, out=found.masks), found.method
     boxes = np.where(np.isnan(found.boxes), np.array(clip.boxes), found.boxes)
     doubts = find_implausible(masks, boxes, inside) | found.covered
     flagged = {str(clip.frame_ids[i]): doubts[i] for i in sorted(doubts)}

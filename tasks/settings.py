@@ -113,6 +113,7 @@ class FitSmplSettings(Section):
     contact: PositiveFloat
     offset: PositiveFloat
     outline: PositiveFloat
+    inside: PositiveFloat
     shape: PositiveFloat
     tilt: PositiveFloat
     stature: PositiveFloat

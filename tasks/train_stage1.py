@@ -77,7 +77,7 @@ def train(paths: SubjectPaths, track: BodyTrack, atlas: UvAtlas, frames: Trainin
     torch.manual_seed(settings.seed)
     look = AvatarOptions(options_from(section.network, NetworkOptions), section.light_degree, None, section.cull_margin)
     avatar = Avatar(atlas, look, body=track.body, betas=track.betas).to(device)
-    correction = PoseCorrection(track.to(device))
+    correction = PoseCorrection(track.to(device), avatar.parents)
     training = Training(
         avatar, correction, frames, options, lpips=find_lpips(options.losses.lpips), backend=backend, seed=settings.seed
     )

@@ -6,12 +6,18 @@ Axes: F frames, S shape coefficients, J joints (the root is joint 0). Lengths ar
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from typing import TypeVar
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from model.camera import Camera
+
+Array = TypeVar("Array", Tensor, np.ndarray)
+
+HALF_SURE = 0.06  # m, expected error of a joint's place at which its confidence is one half: about a limb's thickness
 
 
 @dataclass(frozen=True)
@@ -29,6 +35,8 @@ class BodyTrack:
         confidence: how far each row can be trusted, 0..1.
         fps: rows per second of the motion; NaN where unknown.
         body: which body model the coefficients belong to ("open" or the stem of a model file).
+        joint_spread: how far each joint is expected to lie from its true place beside the root, m; NaN where unknown, None
+            where nothing is known of any, as of a track from another program.
     """
 
     betas: Float[Tensor, "S"]
@@ -43,10 +51,18 @@ class BodyTrack:
     confidence: Float[Tensor, "F"]
     fps: float
     body: str
+    joint_spread: Float[Tensor, "F J"] | None = None
 
     @property
     def num_frames(self) -> int:
         return self.transl.shape[0]
+
+    @property
+    def joint_confidence(self) -> Float[Tensor, "F J"]:
+        """How far each joint's place can be trusted, 0..1; 1 where its spread is unknown."""
+        if self.joint_spread is None:
+            return self.confidence.new_ones(self.num_frames, self.body_pose.shape[1] + 1)
+        return joint_confidence(self.joint_spread.nan_to_num(0.0))
 
     @property
     def camera(self) -> Camera:
@@ -57,3 +73,8 @@ class BodyTrack:
         """The same track with its tensors on another device."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return replace(self, **{name: value.to(device) for name, value in values.items() if isinstance(value, Tensor)})
+
+
+def joint_confidence(spread: Array) -> Array:
+    """How far a joint can be trusted that is expected to lie `spread` metres off, 0..1: 1 / (1 + (spread / HALF_SURE)^2)."""
+    return 1 / (1 + (spread / HALF_SURE) ** 2)

@@ -20,16 +20,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from model.fitting import terms
-from model.fitting.kinematics import SurfacePoints, pose_skeleton, surface_jacobian
+from model.fitting.arrow import ArrowMatrix
+from model.fitting.kinematics import SurfacePoints, place_surface, pose_skeleton, surface_slopes
 from model.fitting.objective import BodyFitProblem
 from model.fitting.observations import FitState
-from model.fitting.solver import ArrowMatrix, NormalEquations
+from model.fitting.solver import NormalEquations
 
 KERNEL_RADIUS = 4.0  # spreads; a track that misses by more is likely to follow something else
 MAX_PRODUCTS, ENOUGH = 60, 1e-4  # conjugate gradients: products at most, and the share of the residual that may be left
@@ -113,15 +113,16 @@ class BundleProblem:
         posed = pose_skeleton(body.skeleton, fit.betas, fit.root, fit.transl, fit.body_pose)
         moved = SurfacePoints(self.surface.vertices + state.shifts, self.surface.vertices_by_beta, self.surface.lbs_weights)
         tracks = self.tracks
-        x, by_motion, by_beta = surface_jacobian(body.skeleton, moved, tracks.points, posed, fit.betas)
+        x = place_surface(moved, tracks.points, posed, fit.betas)
         pixels, by_point = terms.project(x, seen.focal_px * fit.log_focal.exp(), seen.principal)
         residuals = (tracks.sharpness @ (pixels - tracks.targets)[..., None]).squeeze(-1)
         rho, kernel = terms.robust_kernel(residuals.square().sum(-1), KERNEL_RADIUS)
         weights = kernel[..., None].expand_as(residuals).flatten(1)
         by_point = tracks.sharpness @ by_point
         by_focal = tracks.sharpness @ (pixels - torch.tensor(seen.principal, dtype=x.dtype))[..., None]
-        by_own = (by_point @ by_motion).flatten(1, 2)
-        by_shared = torch.cat([by_point @ by_beta, by_focal], -1).flatten(1, 2)
+        both = tracks.points.repeat_interleave(2, dim=1)  # each point along the two directions that its residual knows
+        by_own, by_beta = surface_slopes(body.skeleton, moved, both, posed, fit.betas, by_point.flatten(1, 2))
+        by_shared = torch.cat([by_beta, by_focal.flatten(1, 2)], -1)
         columns = torch.tensor([*range(fit.betas.numel()), fit.focal_column])
         frames.add(residuals.flatten(1), by_own, weights, rho.sum(-1), by_shared, columns)
 
@@ -147,9 +148,8 @@ def solve_bundle(
 ) -> tuple[Float[Tensor, "F D"], Float[Tensor, "Q"], Float[Tensor, "N 3"]] | None:
     """The step of motion, shared parameters and points to the damped model's minimum; None where it is not convex."""
     V = torch.linalg.inv(equations.V + damping * torch.diag_embed(equations.V.diagonal(dim1=1, dim2=2)))
-    try:
-        A = ArrowMatrix(equations.frames, damping)
-    except (np.linalg.LinAlgError, torch.linalg.LinAlgError):
+    A = ArrowMatrix.of(equations.frames, damping)
+    if A is None:
         return None
 
     def shrink(shifts: Tensor) -> Tensor:

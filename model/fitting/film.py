@@ -35,7 +35,7 @@ class FitScenes:
         joints: of the fitted body. faces, parents: how vertices and joints belong together.
         focal_px, principal: the camera that the pictures are of. level: rotation from its axes to level ones.
         points, certainty: detected landmarks and how far they are trusted, 0..1.
-        confidence: of each frame, 0..1. reasons: of each frame that is doubted.
+        joint_confidence: of each joint, 0..1. confidence: of each frame. reasons: of each frame that is doubted.
         times: s. captions: a few figures for each frame.
     """
 
@@ -50,6 +50,7 @@ class FitScenes:
     level: Float[np.ndarray, "3 3"]
     points: Float[np.ndarray, "F 33 2"]
     certainty: Float[np.ndarray, "F 33"]
+    joint_confidence: Float[np.ndarray, "F J"]
     confidence: Float[np.ndarray, "F"]
     reasons: dict[int, str]
     times: Float[np.ndarray, "F"]
@@ -105,7 +106,7 @@ def draw_scene(scenes: FitScenes, frame: int, vertices: Float[np.ndarray, "V 3"]
     contours, _ = cv2.findContours((mask > 127).astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
     cv2.drawContours(picture, contours, -1, MASK, 1, cv2.LINE_AA)
     joints = scenes.joints[frame]
-    picture = draw_overlay(picture, to_px(vertices), vertices[:, 2], scenes.faces, to_px(joints), scenes.parents)
+    picture = draw_overlay(picture, to_px(vertices), vertices[:, 2], scenes.faces, to_px(joints), scenes.parents, scenes.joint_confidence[frame])
     for point, sure in zip((scenes.points[frame] - np.array([x0, y0])) * scale, scenes.certainty[frame], strict=True):
         if sure > MIN_DRAWN and (np.abs(point) < 4 * SIDE).all():
             color = tuple(int(round(sure * a + (1 - sure) * b)) for a, b in zip(SURE, UNSURE, strict=True))

@@ -28,6 +28,7 @@ WIDE, MIDDLE = 0.35, 0.15  # radii of the robust kernel on the way to its final 
 ROUGH_STEPS, JOINT_STEPS, FINAL_STEPS = 20, 15, 25
 OUTLINE_ROUNDS, STEPS_PER_OUTLINE = 6, 4
 OUTLINE_RADII = (0.08, 0.08, 0.06, 0.05, 0.04, 0.04)  # how far outlines may lie apart, share of the person's height
+SKINNED_AT_ONCE = 120  # frames whose surface is held at a time: all of a minute would take a gigabyte
 NUM_MARKS = 2 + 3 + OUTLINE_ROUNDS  # how often on_progress is told
 
 
@@ -101,12 +102,18 @@ def refine_on_silhouettes(
 
 def pair_outlines(body: FitBody, seen: Observations, silhouettes: Silhouettes, state: FitState, radius_px: float) -> OutlinePulls:
     """Which points of the body's outline belong where on the masks', in the state as it is."""
-    vertices = skin_surface(body.surface, pose_state(body, state), state.betas)
-    pixels, _ = project(vertices, seen.focal_px * state.log_focal.exp(), seen.principal)
     outlines, shape, scale = silhouettes.outlines
-    return find_pulls(
-        pixels.numpy(), vertices[..., 2].numpy(), body.faces.numpy(), outlines, shape, scale, silhouettes.trust, radius_px
-    )
+    parts = []
+    for start in range(0, len(outlines), SKINNED_AT_ONCE):
+        rows = slice(start, start + SKINNED_AT_ONCE)
+        vertices = skin_surface(body.surface, pose_state(body, state.frames(rows)), state.betas)
+        pixels, _ = project(vertices, seen.focal_px * state.log_focal.exp(), seen.principal)
+        parts.append(
+            find_pulls(
+                pixels.numpy(), vertices[..., 2].numpy(), body.faces.numpy(), outlines[rows], shape, scale, silhouettes.trust[rows], radius_px
+            )
+        )
+    return OutlinePulls(*(torch.cat([getattr(part, name) for part in parts]) for name in ("vertices", "targets", "normals", "weights")))
 
 
 def pose_state(body: FitBody, state: FitState) -> Posed:

@@ -174,24 +174,58 @@ def jacobian(
     return parts.sum(2), _by_motion(skeleton, posed, parts, points.weights[None]), by_beta
 
 
-def surface_jacobian(
-    skeleton: Skeleton, surface: SurfacePoints, rows: Int[Tensor, "F P"], posed: Posed, betas: Float[Tensor, "S"]
-) -> tuple[Float[Tensor, "F P 3"], Float[Tensor, "F P 3 D"], Float[Tensor, "F P 3 S"]]:
-    """The same for vertices, other ones in each frame."""
+def place_surface(
+    surface: SurfacePoints, rows: Int[Tensor, "F P"], posed: Posed, betas: Float[Tensor, "S"]
+) -> Float[Tensor, "F P 3"]:
+    """Where some vertices are, other ones in each frame, metres."""
+    rest, weights = surface.vertices[rows] + surface.vertices_by_beta[rows] @ betas, surface.lbs_weights[rows]
+    R = (weights @ posed.R.flatten(2)).unflatten(-1, (3, 3))
+    return (R @ rest[..., None]).squeeze(-1) + weights @ posed.b
+
+
+def surface_slopes(
+    skeleton: Skeleton, surface: SurfacePoints, rows: Int[Tensor, "F P"], posed: Posed, betas: Float[Tensor, "S"],
+    along: Float[Tensor, "F P 3"],
+) -> tuple[Float[Tensor, "F P D"], Float[Tensor, "F P S"]]:  # fmt: skip
+    """How these vertices move along a direction each, with each motion parameter and each shape coefficient."""
     rest_by_beta, weights = surface.vertices_by_beta[rows], surface.lbs_weights[rows]
     rest = surface.vertices[rows] + rest_by_beta @ betas
     parts = weights[..., None] * (torch.einsum("fkxy,fpy->fpkx", posed.R, rest) + posed.b[:, None])
-    by_beta = torch.einsum("fpk,fkxy->fpxy", weights, posed.R) @ rest_by_beta
-    by_beta = by_beta + torch.einsum("fpk,fkxs->fpxs", weights, posed.b_by_beta)
-    return parts.sum(2), _by_motion(skeleton, posed, parts, weights), by_beta
+    R = (weights @ posed.R.flatten(2)).unflatten(-1, (3, 3))
+    in_rest = (R.mT @ along[..., None]).mT
+    by_beta = (in_rest @ rest_by_beta).squeeze(-2)
+    by_beta = by_beta + ((weights @ posed.b_by_beta.flatten(2)).unflatten(-1, (3, -1)) * along[..., None]).sum(-2)
+    return _slopes_by_motion(skeleton, posed, parts, weights, along), by_beta
+
+
+def point_slopes(
+    skeleton: Skeleton, points: BlendedPoints, posed: Posed, betas: Float[Tensor, "S"], along: Float[Tensor, "F P 3"]
+) -> tuple[Float[Tensor, "F P D"], Float[Tensor, "F P S"]]:
+    """The same for blended points."""
+    by_beta = torch.einsum("fkxy,pkys,fpx->fps", posed.R, points.moments_by_beta, along)
+    by_beta = by_beta + torch.einsum("pk,fkxs,fpx->fps", points.weights, posed.b_by_beta, along)
+    return _slopes_by_motion(skeleton, posed, _parts(points, posed, betas), points.weights[None], along), by_beta
+
+
+def _arms(skeleton: Skeleton, posed: Posed, parts: Float[Tensor, "F P J 3"], weights: Float[Tensor, "*F P J"]) -> Float[Tensor, "F P J 3"]:
+    """From each joint to what of each point hangs below it: c_j of the equation above."""
+    return torch.einsum("jk,fpkx->fpjx", skeleton.below, parts) - (weights @ skeleton.below.T)[..., None] * posed.joints[:, None]
+
+
+def _slopes_by_motion(
+    skeleton: Skeleton, posed: Posed, parts: Float[Tensor, "F P J 3"], weights: Float[Tensor, "*F P J"], along: Float[Tensor, "F P 3"]
+) -> Float[Tensor, "F P D"]:
+    """How points made of these parts move along a direction each: a . (o x c) = o . (c x a)."""
+    torques = torch.linalg.cross(_arms(skeleton, posed, parts, weights), along[:, :, None].expand_as(parts), dim=-1)
+    turns = torch.einsum("fpjx,fjxa->fpja", torques, posed.turn_axes)
+    return torch.cat([turns[:, :, 0], along * weights.sum(-1, keepdim=True), turns[:, :, 1:].flatten(2)], -1)
 
 
 def _by_motion(
     skeleton: Skeleton, posed: Posed, parts: Float[Tensor, "F P J 3"], weights: Float[Tensor, "*F P J"]
 ) -> Float[Tensor, "F P 3 D"]:
     """How points made of these parts move with each motion parameter."""
-    below = skeleton.below
-    arms = torch.einsum("jk,fpkx->fpjx", below, parts) - (weights @ below.T)[..., None] * posed.joints[:, None]
+    arms = _arms(skeleton, posed, parts, weights)
     turns = torch.linalg.cross(posed.turn_axes.mT[:, None], arms[..., None, :], dim=-1)  # [F P J 3(parameter) 3(xyz)]
     shift = torch.eye(3, dtype=arms.dtype) * weights.sum(-1)[..., None, None]
     shift = shift.expand(*arms.shape[:2], 3, 3)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from model.body.body_model import BodyModel
 from model.fitting import terms
+from model.fitting.collision import Collisions, add_collisions, make_collisions
 from model.fitting.kinematics import (
     BlendedPoints,
     Skeleton,
@@ -53,6 +54,7 @@ class Spreads:
         contact: of a foot that stands still in the picture, m per root second.
         offset: of BlazePose's landmarks from the body's, m.
         outline: of the silhouette, share of the person's height.
+        inside: of an arm that lies inside trunk or thighs, m.
         shape: of each shape coefficient. tilt: of the camera, rad.
         stature: of the body's height, m. One camera cannot see it, while every term that speaks of metres favours a small body
             near the camera a little in each frame; so this is far less than a population's.
@@ -71,6 +73,7 @@ class Spreads:
     contact: float
     offset: float
     outline: float
+    inside: float
     shape: float
     tilt: float
     stature: float
@@ -86,6 +89,7 @@ class FitBody:
         surface: the vertices, for the silhouette.
         faces: triangles of the surface.
         prior: which poses are likely.
+        collisions: what of the arms must not lie inside of what.
     """
 
     skeleton: Skeleton
@@ -94,6 +98,7 @@ class FitBody:
     surface: SurfacePoints
     faces: Tensor
     prior: PosePrior
+    collisions: Collisions
 
     @property
     def feet(self) -> BlendedPoints:
@@ -123,7 +128,8 @@ def fit_body_of(model: BodyModel) -> FitBody:
     used = torch.searchsorted(ids, blends.ids).clamp(max=len(ids) - 1)
     mixture.scatter_add_(1, used, blends.vertex_weights)
     landmarks = concatenate(vertices, joints).mix(torch.cat([mixture, blends.joint_weights], 1))
-    return FitBody(skeleton, landmarks, joints, surface, model.faces, anatomical_prior(model.joint_names))
+    prior, collisions = anatomical_prior(model.joint_names), make_collisions(skeleton, surface)
+    return FitBody(skeleton, landmarks, joints, surface, model.faces, prior, collisions)
 
 
 def landmark_shares() -> Float[Tensor, "33"]:
@@ -190,6 +196,7 @@ class BodyFitProblem:
         terms.add_pose_prior(model, body.prior, state, strength=s.prior, limit_spread=s.limit)
         terms.add_upright(model, state, posed, spread=s.upright, only_motion=self.only_motion)
         terms.add_balance(model, state, body.skeleton, self._support, posed, spread=s.balance, only_motion=self.only_motion)
+        add_collisions(model, body.skeleton, body.collisions, state, posed, spread=s.inside, only_motion=self.only_motion)
         if self.pulls is not None:
             add_outline(model, body, seen, state, posed, self.pulls, spread_px=s.outline * height, only_motion=self.only_motion)
         if self.smooth:

@@ -66,6 +66,10 @@ class Observations:
         parts = {name: getattr(self, name).repeat(times, *[1] * (getattr(self, name).ndim - 1)) for name in _PER_FRAME}
         return replace(self, **parts)
 
+    def frames(self, rows: Tensor | slice) -> Observations:
+        """Some of the frames."""
+        return replace(self, **{name: getattr(self, name)[rows] for name in _PER_FRAME})
+
 
 _PER_FRAME = ("points", "confidence", "directions", "times")
 

@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from model.fitting import terms
-from model.fitting.kinematics import Posed, surface_jacobian
+from model.fitting.kinematics import Posed, place_surface, surface_slopes
 from model.fitting.observations import FitState, Observations
 from model.fitting.solver import NormalEquations
 
@@ -177,18 +177,16 @@ def add_outline(
         spread_px: how far the body usually reaches beyond the mask. radius: of the robust kernel, in spreads.
     """
     focal = seen.focal_px * state.log_focal.exp()
-    x, by_motion, by_beta = surface_jacobian(body.skeleton, body.surface, pulls.vertices, posed, state.betas)
-    pixels, by_point = terms.project(x, focal, seen.principal)
-    across = (pulls.normals[..., None, :] @ by_point).squeeze(-2)
+    pixels, by_point = terms.project(place_surface(body.surface, pulls.vertices, posed, state.betas), focal, seen.principal)
     residuals = ((pixels - pulls.targets) * pulls.normals).sum(-1)
     spread = torch.where(residuals > 0, spread_px, spread_px * CLOTHES_SLACK)
     residuals = residuals / spread
     rho, kernel = terms.robust_kernel(residuals**2, radius)
-    by_own = torch.einsum("fpx,fpxd->fpd", across / spread[..., None], by_motion)
-    by_shared = None
+    across = (pulls.normals[..., None, :] @ by_point).squeeze(-2) / spread[..., None]
+    by_own, by_beta = surface_slopes(body.skeleton, body.surface, pulls.vertices, posed, state.betas, across)
+    by_shared = columns = None
     if not only_motion:
-        by_shared = torch.zeros(*residuals.shape, state.num_shared, dtype=x.dtype)
-        by_shared[..., : by_beta.shape[-1]] = torch.einsum("fpx,fpxs->fps", across / spread[..., None], by_beta)
-        by_focal = (pixels - torch.tensor(seen.principal, dtype=x.dtype)) * pulls.normals
-        by_shared[..., state.focal_column] = by_focal.sum(-1) / spread
-    model.add(residuals, by_own, pulls.weights * kernel, (pulls.weights * rho).sum(-1), by_shared)
+        by_focal = ((pixels - torch.tensor(seen.principal, dtype=pixels.dtype)) * pulls.normals).sum(-1) / spread
+        by_shared = torch.cat([by_beta, by_focal[..., None]], -1)
+        columns = torch.tensor([*range(by_beta.shape[-1]), state.focal_column])
+    model.add(residuals, by_own, pulls.weights * kernel, (pulls.weights * rho).sum(-1), by_shared, columns)

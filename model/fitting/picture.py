@@ -12,13 +12,15 @@ from jaxtyping import Float, Int, UInt8
 from model.fitting.outline import render_faces
 
 OUTLINE, BONE, GROUND = (255, 64, 32), (40, 220, 255), (150, 150, 150)
+DOUBTFUL_BONE = (235, 60, 200)
 
 
 def draw_overlay(
     image: UInt8[np.ndarray, "H W 3"], vertices_px: Float[np.ndarray, "V 2"], depths: Float[np.ndarray, "V"],
     faces: Int[np.ndarray, "T 3"], joints_px: Float[np.ndarray, "J 2"], parents: Int[np.ndarray, "J"],
+    sure: Float[np.ndarray, "J"] | None = None,
 ) -> UInt8[np.ndarray, "H W 3"]:  # fmt: skip
-    """The body's outline and bones over a frame."""
+    """The body's outline and bones over a frame; a bone is tinted by how little its end is known (`sure` 0..1, None: all are)."""
     owner, _ = render_faces(vertices_px, depths, faces, *image.shape[:2])
     picture = np.ascontiguousarray(image)
     contours, _ = cv2.findContours((owner >= 0).astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
@@ -26,7 +28,9 @@ def draw_overlay(
     points = np.clip(np.rint(joints_px), -10_000, 10_000).astype(int)
     for child, parent in enumerate(parents):
         if parent >= 0:
-            cv2.line(picture, tuple(map(int, points[parent])), tuple(map(int, points[child])), BONE, 1, cv2.LINE_AA)
+            share = 1.0 if sure is None else float(sure[child])
+            color = tuple(int(round(share * a + (1 - share) * b)) for a, b in zip(BONE, DOUBTFUL_BONE, strict=True))
+            cv2.line(picture, tuple(map(int, points[parent])), tuple(map(int, points[child])), color, 1, cv2.LINE_AA)
     return picture
 
 

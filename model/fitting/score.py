@@ -14,9 +14,10 @@ from torch import Tensor
 from model.fitting import terms
 from model.fitting.fit import Silhouettes, pose_state, skin_surface
 from model.fitting.kinematics import place
-from model.fitting.objective import FitBody
+from model.fitting.objective import FitBody, Spreads
 from model.fitting.observations import FitState, Observations
 from model.fitting.outline import render_faces, shrink_masks
+from model.fitting.uncertainty import joint_spread
 
 SURE = 0.12  # landmarks of lower confidence (their error is three times the usual) do not count in the reprojection error
 CERTAIN = 0.65  # mean inverse growth of the landmarks' error (see confidence.py) of a frame that shows all it can
@@ -40,6 +41,7 @@ class FitScore:
         slide: speed of the feet that stand, m/s; NaN where none does.
         stands: how far each foot drifted while it stood, m, one entry for each time that it did.
         misses: distance of each landmark from its detection, px; NaN where it is not sure.
+        joint_spread: how far each joint is expected to lie from its true place beside the root, m.
     """
 
     reprojection_px: Float[np.ndarray, "F"]
@@ -50,9 +52,10 @@ class FitScore:
     slide: Float[np.ndarray, "F"]
     stands: list[float]
     misses: Float[np.ndarray, "F 33"]
+    joint_spread: Float[np.ndarray, "F J"]
 
 
-def score_fit(body: FitBody, seen: Observations, silhouettes: Silhouettes, state: FitState) -> FitScore:
+def score_fit(body: FitBody, seen: Observations, silhouettes: Silhouettes, spreads: Spreads, state: FitState) -> FitScore:
     """Measure a fit and decide how far each frame can be trusted."""
     posed = pose_state(body, state)
     marks = place(terms.with_offsets(body.landmarks, state.offsets), posed, state.betas)
@@ -67,7 +70,8 @@ def score_fit(body: FitBody, seen: Observations, silhouettes: Silhouettes, state
     confidence, reasons = _judge(miss.numpy(), iou, acceleration, seen, silhouettes)
     slide, stands = foot_sliding(posed.joints, seen)
     misses = np.where(sure.numpy(), distances.numpy(), np.nan)
-    return FitScore(miss.numpy(), iou, acceleration, confidence, reasons, slide, stands, misses)
+    spread = joint_spread(body, seen, silhouettes, spreads, state).numpy()
+    return FitScore(miss.numpy(), iou, acceleration, confidence, reasons, slide, stands, misses, spread)
 
 
 def _judge(
@@ -136,10 +140,12 @@ def body_masks(body: FitBody, seen: Observations, state: FitState, silhouettes: 
     """The body's silhouette in each frame, at the size that masks are compared at."""
     small, scale = shrink_masks(silhouettes.masks[:1])
     shape = small.shape[1:]
-    vertices = skin_surface(body.surface, pose_state(body, state), state.betas)
-    pixels, _ = terms.project(vertices, seen.focal_px * state.log_focal.exp(), seen.principal)
-    pixels, depths, faces = (pixels * scale).numpy(), vertices[..., 2].numpy(), body.faces.numpy()
-    return np.stack([render_faces(p, z, faces, *shape)[0] >= 0 for p, z in zip(pixels, depths, strict=True)])
+    faces, focal, masks = body.faces.numpy(), seen.focal_px * state.log_focal.exp(), []
+    for frame in range(len(state.transl)):
+        vertices = skin_surface(body.surface, pose_state(body, state.frames(slice(frame, frame + 1))), state.betas)
+        pixels, _ = terms.project(vertices, focal, seen.principal)
+        masks.append(render_faces((pixels[0] * scale).numpy(), vertices[0, :, 2].numpy(), faces, *shape)[0] >= 0)
+    return np.stack(masks)
 
 
 def silhouette_iou(a: Bool[np.ndarray, "F h w"], b: Bool[np.ndarray, "F h w"]) -> Float[np.ndarray, "F"]:

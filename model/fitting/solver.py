@@ -2,23 +2,20 @@
 
 Axes: F frames, D parameters of a frame, Q shared parameters, n residuals of a frame. The normal equations have the shape of
 an arrow: blocks [D, D] along the diagonal, time coupling between a frame and the next two (diagonal in D), and Q dense
-columns for what all frames share. A banded Cholesky factorisation solves 120 frames of 75 parameters in some 40 ms.
+columns for what all frames share (arrow.py).
 """
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from typing import Protocol, TypeVar
 
-import numpy as np
-import scipy.linalg
 import torch
 from jaxtyping import Float, Int
-from threadpoolctl import ThreadpoolController
 from torch import Tensor
+
+from model.fitting.arrow import ArrowMatrix
 
 MAX_DAMPING = 1e8  # beyond it a step is too small to matter: the point is a minimum
 
@@ -69,23 +66,23 @@ class NormalEquations:
         by_own: Float[Tensor, "F n D"],
         weights: Float[Tensor, "F n"],
         cost: Float[Tensor, "F"],
-        by_shared: Float[Tensor, "F n C"] | None = None,
-        columns: Int[Tensor, "C"] | None = None,
+        by_shared: Float[Tensor, "F n q"] | None = None,
+        columns: Int[Tensor, "q"] | None = None,
     ) -> None:
         """Add weighted residuals.
 
         Args:
             cost: theirs (of the robust kernel, where the weights come from one).
-            by_shared: how they change with the shared parameters named by `columns`; with all of them where it is None.
+            columns: the shared parameters that `by_shared` speaks of, where it does not of all; the others do not move them.
         """
         weighted = by_own * weights[..., None]
         self.H += weighted.mT @ by_own
         self.g += (weighted.mT @ residuals[..., None]).squeeze(-1)
         self.cost += cost
         if by_shared is not None and by_shared.shape[-1]:
-            columns = torch.arange(self.g_shared.numel()) if columns is None else columns
-            self.H_mixed[..., columns] += weighted.mT @ by_shared
             scaled = (by_shared * weights[..., None]).flatten(0, 1)
+            columns = torch.arange(by_shared.shape[-1]) if columns is None else columns
+            self.H_mixed[..., columns] += weighted.mT @ by_shared
             self.H_shared[columns[:, None], columns] += scaled.mT @ by_shared.flatten(0, 1)
             self.g_shared[columns] += scaled.mT @ residuals.flatten()
 
@@ -137,88 +134,10 @@ class Problem(Protocol):
 State = TypeVar("State")
 
 
-def _banded(model: NormalEquations, damping: float) -> np.ndarray:
-    """The frames' part of the matrix in LAPACK's lower band storage: entry (i, j) at [i - j, j]."""
-    F, D = model.g.shape
-    band = np.zeros((2 * D + 1, F * D))
-    rows, columns = np.tril_indices(D)
-    blocks = model.H.numpy()
-    for frame in range(F):
-        band[rows - columns, frame * D + columns] = blocks[frame][rows, columns]
-    band[0] *= 1 + damping
-    band[D] = model.next_one.numpy().ravel()
-    band[2 * D] = model.next_two.numpy().ravel()
-    if model.next_block.any():
-        i, j = (index.ravel() for index in np.indices((D, D)))
-        couplings = model.next_block.numpy()
-        for frame in range(F - 1):
-            band[D + i - j, frame * D + j] += couplings[frame][i, j]
-    return band
-
-
-@cache
-def _threads() -> ThreadpoolController:
-    return ThreadpoolController()
-
-
-def _one_thread() -> contextlib.AbstractContextManager:
-    """BLAS on one core: the blocks of a band are so small that handing them to a second costs several times what they do."""
-    return _threads().limit(limits=1, user_api="blas")
-
-
-class ArrowMatrix:
-    """The damped matrix of normal equations, factored once; it solves for many sides and multiplies.
-
-    Raises:
-        LinAlgError (numpy's or torch's): the model is not convex enough to have a minimum.
-    """
-
-    def __init__(self, model: NormalEquations, damping: float) -> None:
-        self.model, self.damping = model, damping
-        with _one_thread():
-            self.factor = scipy.linalg.cholesky_banded(_banded(model, damping), lower=True, overwrite_ab=True, check_finite=False)
-        self.mixed = model.H_mixed.flatten(0, 1)
-        if self.num_shared:
-            self.solved_mixed = self._solve_frames(self.mixed)
-            self.shared = model.H_shared + torch.diag(damping * model.H_shared.diagonal())
-            self.schur = torch.linalg.cholesky(self.shared - self.mixed.T @ self.solved_mixed)
-
-    @property
-    def num_shared(self) -> int:
-        return self.model.g_shared.numel()
-
-    def _solve_frames(self, sides: Float[Tensor, "FD n"]) -> Float[Tensor, "FD n"]:
-        with _one_thread():
-            return torch.from_numpy(scipy.linalg.cho_solve_banded((self.factor, True), sides.numpy(), check_finite=False))
-
-    def solve(self, own: Float[Tensor, "F D"], shared: Float[Tensor, "Q"]) -> tuple[Float[Tensor, "F D"], Float[Tensor, "Q"]]:
-        """The vector that the matrix takes to (own, shared)."""
-        frames = self._solve_frames(own.reshape(-1, 1))[:, 0]
-        if not self.num_shared:
-            return frames.reshape(own.shape), shared
-        found = torch.cholesky_solve((shared - self.mixed.T @ frames)[:, None], self.schur)[:, 0]
-        return (frames - self.solved_mixed @ found).reshape(own.shape), found
-
-    def apply(self, own: Float[Tensor, "F D"], shared: Float[Tensor, "Q"]) -> tuple[Float[Tensor, "F D"], Float[Tensor, "Q"]]:
-        """The matrix times (own, shared)."""
-        m = self.model
-        out = (m.H @ own[..., None]).squeeze(-1) + self.damping * m.H.diagonal(dim1=1, dim2=2) * own
-        for gap, coupling in ((1, m.next_one), (2, m.next_two)):
-            out[:-gap] += coupling[:-gap] * own[gap:]
-            out[gap:] += coupling[:-gap] * own[:-gap]
-        out[1:] += (m.next_block[:-1] @ own[:-1, :, None]).squeeze(-1)
-        out[:-1] += (m.next_block[:-1].mT @ own[1:, :, None]).squeeze(-1)
-        if not self.num_shared:
-            return out, shared
-        return out + m.H_mixed @ shared, self.mixed.T @ own.flatten() + self.shared @ shared
-
-
 def solve_arrow(model: NormalEquations, damping: float) -> tuple[Float[Tensor, "F D"], Float[Tensor, "Q"]] | None:
     """The step to the damped model's minimum, or None where the model is not convex enough to have one."""
-    try:
-        return ArrowMatrix(model, damping).solve(-model.g, -model.g_shared)
-    except (np.linalg.LinAlgError, torch.linalg.LinAlgError):
-        return None
+    matrix = ArrowMatrix.of(model, damping)
+    return None if matrix is None else matrix.solve(-model.g, -model.g_shared)
 
 
 def minimise(

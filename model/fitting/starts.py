@@ -23,6 +23,7 @@ from model.fitting.rotations import rotation_between, unit, vector_from_rotation
 from model.fitting.solver import minimise_each_frame
 
 SETTLING_STEPS = 8  # of each hypothesis in each frame
+SETTLED_AT_ONCE = 200  # frames whose Jacobians are held at a time
 LIMB_SPEED = 2.0  # m/s, usual speed of a limb's joints beside the root
 MAX_JUMP = 6.0  # cost at which a jump counts as a cut and costs no more
 TORSO_RADIUS = (0.15, 0.10)  # m, half width and half depth of a trunk that arms do not enter
@@ -133,9 +134,15 @@ def choose_heading(body: FitBody, seen: Observations, spreads: Spreads, state: F
 
 
 def _settle(body: FitBody, seen: Observations, spreads: Spreads, starts: FitState, ways: int) -> tuple[FitState, Tensor]:
-    """Let every start of every frame slide into its own minimum."""
-    problem = BodyFitProblem(body, seen.repeat(ways), spreads, smooth=False, only_motion=True)
-    return minimise_each_frame(problem, starts, lambda mask, a, b: a.where(mask, b), steps=SETTLING_STEPS)
+    """Let every start of every frame slide into its own minimum, some frames at a time."""
+    many, settled, costs = seen.repeat(ways), [], []
+    for rows in torch.arange(len(many.times)).split(SETTLED_AT_ONCE):
+        problem = BodyFitProblem(body, many.frames(rows), spreads, smooth=False, only_motion=True)
+        state, cost = minimise_each_frame(problem, starts.frames(rows), lambda mask, a, b: a.where(mask, b), steps=SETTLING_STEPS)
+        settled.append(state)
+        costs.append(cost)
+    motion = {name: torch.cat([getattr(state, name) for state in settled]) for name in ("root", "transl", "body_pose")}
+    return replace(starts, **motion), torch.cat(costs)
 
 
 def aim_limb(body: FitBody, state: FitState, limb: Limb, upper: Float[Tensor, "F 3"], lower: Float[Tensor, "F 3"]) -> FitState:

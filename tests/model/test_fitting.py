@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from model.fitting import starts, terms
+from model.fitting import fit, starts, terms
 from model.fitting.fit import Silhouettes, fit_clip, pose_state, refine_on_silhouettes, skin_surface
 from model.fitting.objective import BodyFitProblem
 from model.fitting.outline import find_outline, render_faces
@@ -78,7 +78,7 @@ def test_missing_landmarks_are_bridged(scene: fitting_scene.Scene) -> None:
     gap = slice(10, 13)
     state = fit_clip(scene.body, with_gap(scene, gap), None, SPREADS)
     assert scene.error_mm(state)[gap].mean() < 60
-    score = score_fit(scene.body, with_gap(scene, gap), Silhouettes(masks_of(scene), np.ones(24)), state)
+    score = score_fit(scene.body, with_gap(scene, gap), Silhouettes(masks_of(scene), np.ones(24)), SPREADS, state)
     assert (score.confidence[gap] <= 0.1).all() and score.confidence[:8].min() > 0.5
     assert set(score.reasons) >= {10, 11, 12}
 
@@ -106,12 +106,24 @@ def test_flagged_masks_do_not_steer(short: fitting_scene.Scene) -> None:
     torch.testing.assert_close(a.body_pose, b.body_pose)
 
 
+def test_frames_in_portions_are_frames_all_at_once(short: fitting_scene.Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    silhouettes, start = Silhouettes(masks_of(short), np.ones(8)), starts.upright_start(short.body, short.seen)
+    found = []
+    for portion in (100, 3):
+        monkeypatch.setattr(starts, "SETTLED_AT_ONCE", portion)
+        monkeypatch.setattr(fit, "SKINNED_AT_ONCE", portion)
+        pulls = fit.pair_outlines(short.body, short.seen, silhouettes, short.truth, 20.0)
+        found.append((starts.choose_heading(short.body, short.seen, SPREADS, start).body_pose, pulls.vertices, pulls.targets, pulls.weights))
+    for whole, parts in zip(*found, strict=True):
+        torch.testing.assert_close(parts, whole)
+
+
 def test_exact_silhouettes_bring_a_shifted_body_back(short: fitting_scene.Scene) -> None:
     silhouettes = Silhouettes(masks_of(short), np.ones(8))
     shifted = replace(short.truth, transl=short.truth.transl + torch.tensor([0.03, 0.03, 0.0], dtype=torch.float64))
     blind = replace(short.seen, confidence=0.02 * short.seen.confidence)
     fitted = refine_on_silhouettes(short.body, blind, silhouettes, SPREADS, shifted, lambda: None)
-    before, after, ideal = (score_fit(short.body, short.seen, silhouettes, s).iou.mean() for s in (shifted, fitted, short.truth))
+    before, after, ideal = (score_fit(short.body, short.seen, silhouettes, SPREADS, s).iou.mean() for s in (shifted, fitted, short.truth))
     assert ideal > 0.97  # it loses at the border, compared at half the size
     assert before < 0.7 and after > ideal - 0.04  # the pull inwards is the stronger one, as for clothes
 

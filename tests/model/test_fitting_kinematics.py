@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.body.body_model import BodyModel, load_body_model
-from model.fitting.kinematics import jacobian, place, pose_skeleton, surface_jacobian
+from model.fitting.kinematics import jacobian, place, place_surface, point_slopes, pose_skeleton, surface_slopes
 from model.fitting.objective import FitBody, fit_body_of
 from model.fitting.rotations import left_jacobian, rotation_between, rotation_from_vector, unit, vector_from_rotation
 
@@ -58,15 +58,20 @@ def test_the_closed_form_jacobian_is_autograds(model: BodyModel, body: FitBody, 
         moved = pose_skeleton(body.skeleton, shape, turned(root, own), transl + own[:, 3:6], pose + own[:, 6:].unflatten(1, (-1, 3)))
         if kind == "landmarks":
             return place(body.landmarks[picked], moved, shape)
-        return surface_jacobian(body.skeleton, body.surface, rows, moved, shape)[0]
+        return place_surface(body.surface, rows, moved, shape)
 
     zero = torch.zeros(2, 6 + 3 * (model.num_joints - 1), dtype=torch.float64)
     by_own, by_shape = torch.autograd.functional.jacobian(points, (zero, betas))
     posed = pose_skeleton(body.skeleton, betas, root, transl, pose)
+    axes = torch.eye(3, dtype=torch.float64)[:, None, None].expand(3, *points(zero, betas).shape)
     if kind == "landmarks":
         _, ours, shape = jacobian(body.skeleton, body.landmarks[picked], posed, betas)
+        along = [point_slopes(body.skeleton, body.landmarks[picked], posed, betas, axis) for axis in axes]
+        torch.testing.assert_close(torch.stack([slopes for slopes, _ in along], -2), ours)
+        torch.testing.assert_close(torch.stack([slopes for _, slopes in along], -2), shape)
     else:
-        _, ours, shape = surface_jacobian(body.skeleton, body.surface, rows, posed, betas)
+        along = [surface_slopes(body.skeleton, body.surface, rows, posed, betas, axis) for axis in axes]
+        ours, shape = (torch.stack(parts, -2) for parts in zip(*along, strict=True))
     for frame in range(2):
         torch.testing.assert_close(ours[frame], by_own[frame, :, :, frame], atol=EXACT, rtol=0)
     torch.testing.assert_close(shape, by_shape, atol=EXACT, rtol=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,18 @@ def test_a_track_comes_back_as_it_was_written(tmp_path: Path) -> None:
     back = read_track(tmp_path / "track.npz", made_by="fit_smpl")
     for name, value in vars(track).items():
         assert torch.equal(getattr(back, name), value) if isinstance(value, torch.Tensor) else getattr(back, name) == value
+
+
+def test_a_track_keeps_what_is_known_of_its_joints_and_files_without_it_load(tmp_path: Path) -> None:
+    ids = torch.arange(2)
+    plain = BodyTrack(torch.zeros(3), torch.zeros(2, 3), torch.zeros(2, 1, 3), torch.zeros(2, 3), torch.eye(3), torch.eye(4), 8, 8, ids, torch.ones(2), 5.0, "open")
+    known = dataclasses.replace(plain, joint_spread=torch.tensor([[0.0, 0.06], [0.0, float("nan")]]))
+    for name, track in (("plain", plain), ("known", known)):
+        write_track(tmp_path / f"{name}.npz", track)
+    assert "joint_spread" not in np.load(tmp_path / "plain.npz")
+    back = [read_track(tmp_path / f"{name}.npz", made_by="fit_smpl") for name in ("plain", "known")]
+    assert back[0].joint_spread is None and torch.equal(back[0].joint_confidence, torch.ones(2, 2))
+    assert torch.equal(back[1].joint_confidence, torch.tensor([[1.0, 0.5], [1.0, 1.0]]))  # nothing is held against the unknown
 
 
 @pytest.mark.parametrize("shape", [(5, 7), (5, 7, 3), (5, 7, 4)])

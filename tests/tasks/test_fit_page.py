@@ -11,7 +11,7 @@ import pytest
 
 from model.fitting.film import SIDE, STRIP, FitScenes, draw_pair, draw_strip
 from model.fitting.picture import OUTLINE
-from tasks.fit_page import chart, doubt_table, landmark_misses, write_film, write_page
+from tasks.fit_page import chart, doubt_table, joint_map, landmark_misses, write_film, write_page
 
 FRAMES, SIZE = 6, 120
 BOX = np.array([[x, y, z] for x in (-0.25, 0.25) for y in (-0.8, 0.8) for z in (-0.15, 0.15)])
@@ -29,7 +29,7 @@ def scenes() -> FitScenes:
     return FitScenes(
         images=np.full((FRAMES, SIZE, SIZE, 3), 60, np.uint8), masks=mask, surface=lambda frame: BOX + place[frame], joints=joints,
         faces=FACES, parents=np.array([-1, 0, 0]), focal_px=150.0, principal=(SIZE / 2, SIZE / 2), level=np.eye(3),
-        points=np.full((FRAMES, 33, 2), 60.0), certainty=np.full((FRAMES, 33), 0.5), confidence=np.array([1.0, 1, 0.3, 1, 1, 1]), reasons={2: "landmarks are missed by 9 px"},
+        points=np.full((FRAMES, 33, 2), 60.0), certainty=np.full((FRAMES, 33), 0.5), joint_confidence=np.ones((FRAMES, 3)), confidence=np.array([1.0, 1, 0.3, 1, 1, 1]), reasons={2: "landmarks are missed by 9 px"},
         times=np.arange(FRAMES) / 10, captions=["IoU 0.90"] * FRAMES,
     )  # fmt: skip
 
@@ -84,10 +84,19 @@ def test_a_chart_breaks_where_nothing_is_known():
     assert "Not known" in chart(np.full(3, np.nan), [], [0, 1, 2])
 
 
+def test_the_map_of_joints_is_darker_where_more_error_is_expected():
+    spread = np.stack([np.zeros(400), np.linspace(0, 0.15, 400)], 1)
+    drawn = joint_map(spread, ("pelvis", "left_hip"), range(400))
+    shades = [float(part.split('"')[0]) for part in drawn.split('opacity="')[1:]]
+    assert len(shades) <= 150 and shades == sorted(shades) and shades[0] < 0.02 and shades[-1] > 0.98
+    assert "left hip" in drawn and "pelvis" not in drawn and ">75<" in drawn and "frame 399" in drawn
+
+
 def test_the_page_is_whole_and_loads_nothing_from_elsewhere(tmp_path: Path):
     record = {"reprojection_px": 3.14, "iou_mean": None, "frames": 3, "distrusted": {"1": "the mask is flagged"}, "landmark_px": {"knees": 2.0}}
     path = tmp_path / "fit.html"
-    write_page(path, title="Body fit of <me>", record=record, series={"silhouette IoU": np.array([0.9, 0.8, 0.7])}, frame_ids=[0, 1, 2],
+    write_page(path, title="Body fit of <me>", record=record, series={"silhouette IoU": np.array([0.9, 0.8, 0.7])},
+               joint_spread=np.full((3, 2), 0.075), joint_names=("pelvis", "left_hip"), frame_ids=[0, 1, 2],
                doubted=[1], notes=["the camera shook"])  # fmt: skip
     page = path.read_text()
     opened: list[str] = []

@@ -70,7 +70,7 @@ def run(paths: SubjectPaths, settings: FitSmplSettings) -> dict:
     detected = fit_smpl.detect(paths, clip)
     seen = fit_smpl.see(detected, clip, settings)
     state = fit_smpl.fit(body, seen, clip, settings)
-    score = fit_smpl.score_fit(body, seen, clip.silhouettes, state)
+    score = fit_smpl.score_fit(body, seen, clip.silhouettes, fit_smpl.spreads_of(settings), state)
     return fit_smpl.write_fit(paths, clip, model, body, detected, seen, state, score)
 
 

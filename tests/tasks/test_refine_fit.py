@@ -19,7 +19,7 @@ from tasks.errors import InputError, Interrupted
 from tasks.fit_state import read_fit_state, write_fit_state
 from tasks.settings import load_settings
 from tests.conftest import make_avatar
-from tests.model.fitting_scene import Scene, make_scene
+from tests.model.fitting_scene import SPREADS, Scene, make_scene
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
 
@@ -65,7 +65,7 @@ def rounds(subject: SubjectPaths, scene: Scene, clip, atlas, monkeypatch: pytest
     monkeypatch.setattr(refine_fit, "read_inputs", lambda *_: (inputs, scene.truth))
     monkeypatch.setattr(refine_fit, "untrained_avatar", lambda *_: make_avatar(atlas))
     monkeypatch.setattr(refine_fit, "refine_on_appearance", refine)
-    monkeypatch.setattr(refine_fit, "judge", lambda clip, fitted, before, after, off: refine_fit.Refined(
+    monkeypatch.setattr(refine_fit, "judge", lambda clip, fitted, spreads, before, after, off: refine_fit.Refined(
         dataclasses.replace(fitted, transl=after.transl.float()), {"rounds": len(off), "points_off_px": off, "focal_px": [1.0, 1.0], "kept": None}
     ))  # fmt: skip
     return ran
@@ -154,9 +154,9 @@ def test_a_motion_that_lies_worse_on_the_masks_is_not_taken(scene: Scene, clip, 
     scores = iter([np.array([0.9, 0.9]), np.array([0.85, 0.9]), np.array([0.9, 0.9]), np.array([0.895, 0.9])])
     monkeypatch.setattr(refine_fit, "score_fit", lambda *_: type("Score", (), {"iou": next(scores)}))
     inputs = refine_fit.Clip(scene.body, None, scene.seen, None, clip.frames, dataclasses.replace(clip.track, body_pose=torch.zeros(8, 23, 3)))
-    worse = refine_fit.judge(inputs, inputs.track, scene.truth, scene.truth, [1.0])
+    worse = refine_fit.judge(inputs, inputs.track, SPREADS, scene.truth, scene.truth, [1.0])
     assert worse.track is inputs.track and "worse on the masks" in worse.record["kept"]
-    as_good = refine_fit.judge(inputs, inputs.track, scene.truth, scene.truth, [1.0])
+    as_good = refine_fit.judge(inputs, inputs.track, SPREADS, scene.truth, scene.truth, [1.0])
     assert as_good.record["kept"] is None
     assert torch.allclose(as_good.track.body_pose, scene.truth.body_pose.float())
 

@@ -232,6 +232,26 @@ def tiny_network() -> bytes:
     return field(1, 8) + field(7, graph) + field(8, field(2, 17))
 
 
+def test_masks_finished_in_place_are_those_finished_beside_the_coarse_ones():
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 255, (4, 96, 80, 3), dtype=np.uint8)
+    coarse = np.zeros((4, 96, 80), np.float32)
+    for frame in (0, 1, 3):
+        coarse[frame, 30:70, 20 + 4 * frame : 50 + 4 * frame] = generator.uniform(0.6, 1.0, (40, 30))
+        coarse[frame, 90:, 70:] = 0.01  # too little to count
+    plate, known = segment_person.background_plate(images, coarse, radius=segment_person.PLATE_RADIUS)
+    colours = segment_person.person_colours(images, coarse)
+    boxes, weighed, fine = [segment_person._box_slices(mask) for mask in coarse], np.zeros_like(coarse), np.zeros_like(coarse)
+    for i, box in enumerate(boxes):
+        weighed[i][box] = segment_person.weigh_colours(
+            images[i][box], coarse[i][box], plate=plate[box], plate_known=known[box], colours=colours, reach=segment_person.REACH
+        )
+    for i, box in enumerate(boxes):
+        beside = [(images[j][box], weighed[j][box]) for j in (i - 1, i + 1) if 0 <= j < 4 and coarse[j].any()]
+        fine[i][box] = segment_person.largest_part(segment_person.finish_outline(images[i][box], segment_person.steady_mask(images[i][box], weighed[i][box], beside)))
+    assert fine.any() and np.array_equal(segment_person.finish_masks(images, coarse), fine)
+
+
 @pytest.mark.slow
 def test_rembg_runs_a_network_for_real(tmp_path: Path, capsys: pytest.CaptureFixture):
     (tmp_path / "u2net_human_seg.onnx").write_bytes(tiny_network())

@@ -136,5 +136,5 @@ def test_a_refined_import_comes_nearer_to_the_landmarks(tmp_path: Path, scene: S
     assert seen.focal_px == pytest.approx(FOCAL, rel=1e-4), "the file's camera is kept"
     bent = float(state.body_pose[1, 17].norm())
     assert float(imported.track.body_pose[1, 17].norm()) < 0.05 and 0.6 < bent < 1.5
-    score = fit_smpl.score_fit(fit_body, seen, scene.clip.silhouettes, state)
+    score = fit_smpl.score_fit(fit_body, seen, scene.clip.silhouettes, fit_smpl.spreads_of(settings), state)
     assert np.nanmean(score.reprojection_px) < 3
