@@ -30,11 +30,13 @@ from model.fitting.detection import Detected
 from model.fitting.objective import fit_body_of
 from model.fitting.score import score_fit
 from tasks.artifacts import (
-    ClipInfo, SubjectPaths, Truth, read_clip, read_frame, read_truth, replaced_folder, subject_paths, write_image, write_json, write_track,
+    ClipInfo, SubjectPaths, Truth, read_clip, read_frame, read_track, read_truth, replaced_folder, subject_paths, write_image, write_json, write_track,
 )  # fmt: skip
 from tasks.extract_frames import check_length, choose_lens, describe_clip, find_person, write_frames
-from tasks.fit_smpl import describe, detect, draw_sheet, fit, read_inputs, scenes_of, see, track_of
+from tasks.fit_smpl import describe, detect, draw_sheet, fit, read_inputs, scenes_of, see, spreads_of, track_of
+from tasks.fit_state import write_fit_state
 from tasks.make_demo import make_demo
+from tasks.refine_fit import refine
 from tasks.segment_person import judge_masks, segment_clip, write_masks
 from tasks.settings import Settings
 from tasks.video_file import open_video
@@ -200,13 +202,31 @@ def _fit(member: Member, variant: Variant, folder: Path, settings: Settings) -> 
     start, clock = time.perf_counter(), time.process_time()
     state = fit(body, seen, clip, settings.fit_smpl)
     seconds, processor = time.perf_counter() - start, time.process_time() - clock
-    score = score_fit(body, seen, clip.silhouettes, state)
+    score = score_fit(body, seen, clip.silhouettes, spreads_of(settings.fit_smpl), state)
     with replaced_folder(folder) as part:
-        write_track(part / "track.npz", track_of(clip, model, seen, state, score.confidence))
-        write_json(part / "fit.json", describe(clip, body, detected, seen, state, score))
+        write_track(part / "track.npz", track_of(clip, model, seen, state, score))
+        write_fit_state(part / "state.npz", seen, state)
+        write_json(part / "fit.json", describe(clip, model, body, detected, seen, state, score))
         write_json(part / "seconds.json", {"fit": round(seconds, 2), "processor": round(processor, 2), "frames": len(clip.info.frame_ids)})
         write_image(part / "overlay.png", draw_sheet(scenes_of(clip, body, seen, state, score)))
 
+
+def refine_on_look(member: Member, settings: Settings, *, as_is: bool) -> Path:
+    """Take a member's fit through the stage refine_fit, unless that is current; returns the folder of track.npz and refined.json."""
+    folder = member.paths.fit_refined
+    keys = stage_keys(settings, json.dumps(film_settings(member, settings).model_dump()))
+    key = keys["fit_smpl"] + settings.refine_fit.model_dump_json()
+
+    def make() -> None:
+        start, clock = time.perf_counter(), time.process_time()
+        refined = refine(member.paths, read_track(member.paths.fit / "track.npz", made_by="fit_smpl"), settings)
+        seconds = {"wall": round(time.perf_counter() - start, 1), "processor": round(time.process_time() - clock, 1)}
+        with replaced_folder(folder) as part:
+            write_track(part / "track.npz", refined.track)
+            write_json(part / "refined.json", refined.record | {"seconds": seconds})
+
+    _keep_current(member, "look", key, folder / "track.npz", make, as_is=as_is)
+    return folder
 
 
 # ---------------------------------------------------------------------------------------------- the truth in the frames

@@ -2,6 +2,7 @@
 
     python -m benchmarks.people                                    the fit of everybody
     python -m benchmarks.people --perfect-points --focal-wrong     also the optimiser's own floor, and a focal length 1.5 times too long
+    python -m benchmarks.people --look                             also refined on what the person looks like
     python -m benchmarks.people --train                            also after joint refinement (stage 1 of the preset), with the avatar's scores
     python -m benchmarks.people --people ada bela --as-is          two of them; what is there counts as current
 
@@ -26,7 +27,7 @@ from jaxtyping import Bool, Float
 from scipy.spatial.transform import Rotation
 
 from benchmarks.body_fit import SEGMENTS, compare, fitted_joints, true_joints
-from benchmarks.cast import MEMBERS, VARIANTS, Member, fit_variant, prepare, true_bodies, true_K
+from benchmarks.cast import MEMBERS, VARIANTS, Member, fit_variant, prepare, refine_on_look, true_bodies, true_K
 from model.body.body_model import load_body_model
 from model.body.track import BodyTrack
 from model.fitting.outline import render_faces, shrink_masks
@@ -59,6 +60,8 @@ def main() -> None:
         member = MEMBERS[name]
         prepare(member, settings, as_is=arguments.as_is)
         row = {variant: measure(member, fit_variant(member, variant, settings, as_is=arguments.as_is), settings) for variant in variants}
+        if arguments.look or arguments.train:
+            row["look"] = measure_look(member, refine_on_look(member, settings, as_is=arguments.as_is), settings)
         if arguments.train:
             row["refined"] = refine(member, settings)
         report["people"][name] = before.get(name, {}) | row
@@ -73,6 +76,7 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--perfect-points", action="store_true", help="landmarks of the true body instead of detected ones, focal length known")
     parser.add_argument("--focal-right", action="store_true", help="the true focal length, known")
     parser.add_argument("--focal-wrong", action="store_true", help="a guess of the focal length 1.5 times too long")
+    parser.add_argument("--look", action="store_true", help="the fit refined on what the person looks like (the stage refine_fit)")
     parser.add_argument("--train", action="store_true", help="stage 1, and the poses after it")
     parser.add_argument("--as-is", action="store_true", help="remake nothing that is there, though its code has changed")
     return parser.parse_args()
@@ -117,6 +121,19 @@ JOINTS = {
     "head": 15, "left shoulder": 16, "right shoulder": 17, "left elbow": 18, "right elbow": 19, "left wrist": 20, "right wrist": 21,
     "left hand": 22, "right hand": 23, "left knee": 4, "right knee": 5, "left ankle": 7, "right ankle": 8, "left foot": 10, "right foot": 11,
 }  # fmt: skip
+
+
+def measure_look(member: Member, folder: Path, settings: Settings) -> dict[str, object]:
+    """Errors of the joints after the stage refine_fit, and what it found."""
+    clip, truth, record = read_clip(member.paths), member.truth(), json.loads((folder / "refined.json").read_text())
+    track = read_track(folder / "track.npz", made_by="refine_fit")
+    errors = compare(fitted_joints(track, settings.body.model), true_joints(truth, clip.source_frames))
+    return {
+        "mpjpe": _mean(errors.rooted), "pa": _mean(errors.aligned), "worst_mpjpe": _mean(errors.rooted.mean(1).max()),
+        "focal_share": round(float(track.K[0, 0]) / float(true_K(truth, clip)[0, 0]), 3),
+        "points_off_px": record.get("points_off_px"), "iou": record.get("iou_mean"), "kept": record["kept"], "seconds": record.get("seconds"),
+        "joints": {name: [_mean(errors.rooted[:, j]), _mean(errors.aligned[:, j])] for name, j in JOINTS.items()},
+    }  # fmt: skip
 
 
 def refine(member: Member, settings: Settings) -> dict[str, object]:
@@ -212,13 +229,13 @@ def line(name: str, row: dict) -> str:
         f" (at the known distance {100 * (fit['height_at_known_distance_m'] - fit['true_height_m']):+.1f})",
         f"IoU {fit['iou']:.3f} of {fit['iou_ceiling']:.3f}  flipped {fit['flipped_frames']}  wrong side {frames} ({limb})  {fit['processor_seconds_per_frame']:.2f} processor s/frame",
     ]  # fmt: skip
-    others = (f"{k} {row[k]['mpjpe']:.1f} / {row[k]['pa']:.1f}" for k in ("perfect_points", "focal_right", "focal_wrong", "refined") if k in row)
+    others = (f"{k} {row[k]['mpjpe']:.1f} / {row[k]['pa']:.1f}" for k in ("perfect_points", "focal_right", "focal_wrong", "look", "refined") if k in row)
     return "  ".join([*parts, *others])
 
 
 def print_means(people: dict[str, dict]) -> None:
     """Means over the people, beside their targets."""
-    for name in ("fit", "perfect_points", "focal_right", "focal_wrong", "refined"):
+    for name in ("fit", "perfect_points", "focal_right", "focal_wrong", "look", "refined"):
         rows = [row[name] for row in people.values() if name in row]
         if rows:
             mpjpe, pa = (np.mean([row[k] for row in rows]) for k in ("mpjpe", "pa"))

@@ -1,6 +1,6 @@
 """How good an avatar is after so many minutes, and what each ingredient is worth: one row a change, same seed, same split.
 
-Every row trains stage 1 on the prepared subject (frames/, masks/, fit/ must be there) and is scored on held-out frames and,
+Every row trains stage 1 on the prepared subject (frames/, masks/, fit/, fit_refined/ must be there) and is scored on held-out frames and,
 where the truth is known, on the truth's other cameras and its second motion, after one similarity transform for the clip.
 
     python -m benchmarks.quality --minutes 3                          all rows, fitted poses
@@ -28,7 +28,7 @@ from ruamel.yaml import YAML
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from benchmarks.cast import MEMBERS, Member, fit_variant, prepare
+from benchmarks.cast import MEMBERS, Member, fit_variant, prepare, refine_on_look
 from model.avatar import Avatar, AvatarOptions
 from model.body.body_model import BodyModel, load_body_model
 from model.body.track import BodyTrack
@@ -93,6 +93,7 @@ def for_subject(settings: Settings, subject: str | None) -> Settings:
     if subject in MEMBERS:
         prepare(MEMBERS[subject], settings, as_is=False)
         fit_variant(MEMBERS[subject], "fit", settings, as_is=False)
+        refine_on_look(MEMBERS[subject], settings, as_is=False)
         return for_person(settings, MEMBERS[subject])
     return settings.model_copy(update={"subject": settings.subject.model_copy(update={"name": subject, "truth": "docs/no_truth"})})
 
@@ -141,7 +142,7 @@ def measure(settings: Settings, *, exact: bool) -> dict[str, object]:
     clip, truth = read_clip(paths), read_truth(Path(settings.subject.truth))
     split = split_frames(clip, read_segmentation(paths), heldout_every=settings.split.heldout_every)
     body = load_body_model(settings.body.model, uv_path=settings.body.uv)
-    track = read_track(paths.fit / "track.npz", made_by="fit_smpl")
+    track = read_track(paths.fit_refined / "track.npz", made_by="refine_fit")
     if exact:
         track = exact_track(track, clip, truth, body)
 

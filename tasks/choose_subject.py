@@ -56,6 +56,7 @@ def choose_subject(choice: str, params: Path = PARAMS_FILE) -> dict[str, str]:
     yaml = YAML()
     yaml.preserve_quotes = True
     yaml.width = 4096
+    yaml.representer.add_representer(type(None), lambda dumper, _: dumper.represent_scalar("tag:yaml.org,2002:null", "null"))
     values = yaml.load(params.read_text(encoding="utf-8"))
     if dict(values["subject"]) != subject:
         values["subject"].update(subject)

@@ -166,6 +166,7 @@ def judge(clip: Clip, fitted: BodyTrack, spreads: Spreads, before: FitState, aft
     record = {
         "rounds": len(off),
         "points_off_px": off,
+        "shape_solved": not torch.equal(before.betas, after.betas),
         "iou_mean": ious,
         "focal_px": [float(clip.seen.focal_px * state.log_focal.exp()) for state in (before, after)],
         "height_m": [body_height(clip.body, state.betas) for state in (before, after)],
@@ -181,10 +182,8 @@ def summary(record: dict) -> str:
     if record["kept"] is not None:
         return f"the fitted motion stays as it is: {record['kept']}"
     off, focal = record["points_off_px"], record["focal_px"]
-    return (
-        f"{record['rounds']} rounds: points of the person were {off[0]:.1f} px off before and {off[-1]:.1f} px in the last one; "
-        f"focal length {focal[0]:.0f} -> {focal[1]:.0f} px"
-    )
+    shape = f"focal length {focal[0]:.0f} -> {focal[1]:.0f} px" if record["shape_solved"] else "shape and focal length stay, for the person hardly turns"
+    return f"{record['rounds']} rounds: points of the person were {off[0]:.1f} px off before and {off[-1]:.1f} px in the last one; {shape}"
 
 
 if __name__ == "__main__":

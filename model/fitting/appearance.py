@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from model.avatar import Attributes, Avatar
 from model.body.body_model import BodyModel
 from model.body.track import BodyTrack
+from model.coverage import facing_camera, turned_by
 from model.fitting.bundle import BundleProblem, BundleState, SurfaceTracks, adjust
 from model.fitting.fit import Silhouettes, pair_outlines
 from model.fitting.follow import follow_points
@@ -50,6 +51,8 @@ class RefineOptions:
         tracks: of one frame, at most.
         strength: how many independent points all tracks of a frame count as; neighbours err together.
         point_spread: m, of a surface point from where the avatar has it.
+        shape_turn: deg that the person has to turn by for shape and focal length to be solved for too; seen from fewer sides,
+            they would take up what clothes do.
         adjust_steps: Gauss-Newton steps in each round.
     """
 
@@ -61,6 +64,7 @@ class RefineOptions:
     tracks: int
     strength: float
     point_spread: float
+    shape_turn: float
     adjust_steps: int
 
 
@@ -182,10 +186,15 @@ def adjust_motion(
     rows, tracks = tracks.restricted()
     surface = tracked_surface(clip.model, avatar, attributes, state.betas, rows)
     pulls = pair_outlines(clip.body, clip.seen, clip.silhouettes, state, OUTLINE_RADIUS * clip.seen.height_px)
-    problem = BodyFitProblem(clip.body, clip.seen, spreads, pulls=pulls)
+    problem = BodyFitProblem(clip.body, clip.seen, spreads, only_motion=not shows_shape(clip.track, options), pulls=pulls)
     bundle = BundleProblem(problem, surface, tracks, shift_spread=options.point_spread)
     start = BundleState(state, torch.zeros_like(surface.vertices))
     return adjust(bundle, start, steps=options.adjust_steps).body
+
+
+def shows_shape(track: BodyTrack, options: RefineOptions) -> bool:
+    """Whether the person is seen from enough sides for shape and focal length to show."""
+    return bool(np.degrees(turned_by(facing_camera(track))) >= options.shape_turn)
 
 
 def tracked_surface(model: BodyModel, avatar: Avatar, attributes: Attributes, betas: Float[Tensor, "S"], rows: Tensor) -> SurfacePoints:

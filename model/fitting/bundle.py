@@ -124,6 +124,8 @@ class BundleProblem:
         by_own, by_beta = surface_slopes(body.skeleton, moved, both, posed, fit.betas, by_point.flatten(1, 2))
         by_shared = torch.cat([by_beta, by_focal.flatten(1, 2)], -1)
         columns = torch.tensor([*range(fit.betas.numel()), fit.focal_column])
+        if self.problem.only_motion:
+            by_shared, columns = by_shared[..., :0], columns[:0]
         frames.add(residuals.flatten(1), by_own, weights, rho.sum(-1), by_shared, columns)
 
         turned = torch.einsum("fpk,fkxy->fpxy", moved.lbs_weights[tracks.points], posed.R)

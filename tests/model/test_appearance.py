@@ -24,7 +24,7 @@ from tests.model.fitting_scene import CENTRE, FOCAL, SPREADS, Scene, make_scene
 
 SIZE = 256  # px; the scene's camera speaks of 512
 OPTIONS = RefineOptions(
-    rounds=3, first_steps=80, steps=30, later_rate=0.5, points=600, tracks=200, strength=200.0, point_spread=0.03, adjust_steps=3
+    rounds=3, first_steps=80, steps=30, later_rate=0.5, points=600, tracks=200, strength=200.0, point_spread=0.03, shape_turn=0.0, adjust_steps=3
 )
 
 
@@ -125,6 +125,14 @@ def test_going_on_after_a_round_equals_never_having_stopped(clip: Clip, scene: S
     later = run(twin, kept[0].state, first_round=1)
     assert torch.equal(later.body_pose, at_once.body_pose)
     assert torch.equal(later.betas, at_once.betas)
+
+
+def test_shape_and_focal_length_stay_where_the_person_hardly_turns(clip: Clip, scene: Scene, model) -> None:
+    start = fitted_wrongly(scene.truth)
+    options = dataclasses.replace(OPTIONS, rounds=1, first_steps=3, adjust_steps=1, shape_turn=300.0)
+    found = refine_on_appearance(clip, new_avatar(model, start.betas), start, SPREADS, TRAINING, options, backend="cpu", seed=0)
+    assert torch.equal(found.betas, start.betas) and found.log_focal == start.log_focal
+    assert not torch.equal(found.body_pose, start.body_pose)
 
 
 def test_a_reshaped_avatar_lies_on_the_new_body(model) -> None:

@@ -66,7 +66,7 @@ def rounds(subject: SubjectPaths, scene: Scene, clip, atlas, monkeypatch: pytest
     monkeypatch.setattr(refine_fit, "untrained_avatar", lambda *_: make_avatar(atlas))
     monkeypatch.setattr(refine_fit, "refine_on_appearance", refine)
     monkeypatch.setattr(refine_fit, "judge", lambda clip, fitted, spreads, before, after, off: refine_fit.Refined(
-        dataclasses.replace(fitted, transl=after.transl.float()), {"rounds": len(off), "points_off_px": off, "focal_px": [1.0, 1.0], "kept": None}
+        dataclasses.replace(fitted, transl=after.transl.float()), {"rounds": len(off), "points_off_px": off, "focal_px": [1.0, 1.0], "shape_solved": True, "kept": None}
     ))  # fmt: skip
     return ran
 
