@@ -94,6 +94,7 @@ def refine(clip: Clip, scene: Scene, state: FitState, model, **changes) -> FitSt
     return refine_on_appearance(clip, avatar, state, SPREADS, training, OPTIONS, backend="cpu", seed=0, **changes)
 
 
+@pytest.mark.slow
 def test_a_wrong_motion_is_mended_by_the_look(clip: Clip, scene: Scene, model) -> None:
     start = fitted_wrongly(scene.truth)
     rounds: list[Round] = []
@@ -101,7 +102,6 @@ def test_a_wrong_motion_is_mended_by_the_look(clip: Clip, scene: Scene, model) -
     pulls = pair_outlines(clip.body, clip.seen, clip.silhouettes, start, 10.0)
     blind, _ = minimise(BodyFitProblem(clip.body, clip.seen, SPREADS, pulls=pulls), start, steps=6)
     without, after = scene.error_mm(blind).mean(), scene.error_mm(found).mean()
-    print('E', scene.error_mm(start).mean(), without, after, [r.off_px for r in rounds])
     assert after < 0.85 * without, (without, after)
     assert [r.number for r in rounds] == [0, 1, 2]
     assert rounds[1].off_px < rounds[0].off_px
