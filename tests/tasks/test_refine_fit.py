@@ -27,7 +27,7 @@ PARAMS = Path(__file__).parents[2] / "params.yaml"
 def write_params(**options) -> None:
     yaml = YAML(typ="safe", pure=True)
     values = yaml.load(PARAMS.read_text())
-    values["refine_fit"]["options"] |= options
+    values["refine_fit"]["options"] |= {"rounds": 8} | options
     with open("params.yaml", "w") as file:
         yaml.dump(values, file)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import re
@@ -100,7 +101,8 @@ def test_a_frame_of_the_clip_is_what_the_exports_write(scene: Scene, person: tup
 
 
 def test_the_folds_of_stage_2_are_shown_in_each_pose(person: tuple[Avatar, BodyTrack]) -> None:
-    first, track = person
+    shared, track = person
+    first = copy.deepcopy(shared)
     first.known_poses = track.body_pose
     second = with_pose_shapes(first, PoseShapeOptions(keys=FRAMES, reach=0.1))
     second.pose_shapes.shapes.data = 0.5 * torch.randn(second.pose_shapes.shapes.shape, generator=torch.Generator().manual_seed(1))
