@@ -210,17 +210,17 @@ def test_a_trusted_fit_holds_its_joints_more_firmly(track: BodyTrack, options: T
     assert pulls[1] == pytest.approx(10 * pulls[0])
 
 
-def test_a_joint_whose_ends_are_known_is_held_more_firmly_than_a_doubtful_one(track: BodyTrack, atlas: UvAtlas, options: TrainingOptions) -> None:
-    spread = torch.full((track.num_frames, track.body_pose.shape[1] + 1), 0.02)
-    spread[:, 20] = 0.3  # the left wrist: the elbow's rotation is doubtful
+def test_a_joint_is_held_less_firmly_where_the_place_below_it_is_in_doubt(track: BodyTrack, atlas: UvAtlas, options: TrainingOptions) -> None:
+    spread = torch.full((track.num_frames, 3), 0.02)
+    spread[3, 2] = 0.3  # m, the end of the chain in one frame: what the rotations above it do is doubtful there
     correction = PoseCorrection(dataclasses.replace(track, joint_spread=spread), atlas.parents)
     assert float(correction.hold.mean()) == pytest.approx(1)
     with torch.no_grad():
         correction.joints.fill_(0.2)
     weights = dataclasses.replace(options.losses, pose_smooth=0.0)
-    correction.penalty(torch.tensor([3]), torch.arange(track.num_frames), weights).backward()
-    pull = correction.joints.grad[3, :, 0]
-    assert pull[17] < 0.1 * pull[18] and pull[18] == pytest.approx(float(pull[3]))  # left elbow, right elbow, left knee
+    correction.penalty(torch.tensor([3, 4]), torch.arange(track.num_frames), weights).backward()
+    doubtful, sure = correction.joints.grad[3, 0, 0], correction.joints.grad[4, 0, 0]
+    assert 0 < doubtful < 0.1 * sure
 
 
 def test_refining_a_disturbed_motion_brings_it_nearer_to_the_truth(trained: Avatar, clip, atlas: UvAtlas) -> None:
