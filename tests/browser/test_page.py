@@ -106,6 +106,40 @@ def test_the_first_picture_of_a_paused_page_is_as_good_as_a_later_one(fresh_page
     assert np.abs(first - second).max() == 0
 
 
+def test_after_a_jump_of_view_the_first_picture_drawn_is_a_finished_one(page: chromium.Browser) -> None:
+    """No half body with the old view's culling: the last picture stays until the splats are sorted."""
+    page.run("(window.drawn = [], window.drawing = avatarPage.room.renderer.render.bind(avatarPage.room.renderer), 0)")
+    page.run(
+        "avatarPage.room.renderer.render = (scene, camera) => { drawing(scene, camera);"
+        "if (scene === avatarPage.room.scene) drawn.push(avatarPage.room.canvas.toDataURL()); }; 0"
+    )
+    try:
+        for view in ("back", "left"):
+            page.wait_for("!avatarPage.room.dirty && !avatarPage.room.settling && !avatarPage.room.spark.sorting")
+            page.run(f"drawn.length = 0, avatarPage.look('{view}'), 0")
+            first = chromium.decode_png(page.wait_for("drawn[0]"))[..., :3] / 255
+            finished = still(page, width=first.shape[1], height=first.shape[0])[..., :3]
+            assert np.abs(first - finished).max() < 0.02
+    finally:
+        page.run("avatarPage.room.renderer.render = drawing, 0")
+
+
+@pytest.mark.slow
+def test_in_a_low_narrow_window_neither_buttons_nor_player_cover_the_person(browser: chromium.Browser, run: small_run.Run) -> None:
+    try:
+        browser.open(run.page, size=(360, 420), query="?play=0&motion=walk")
+        browser.wait_for("location.search == '?play=0&motion=walk' && document.body?.dataset.state == 'ready'")
+        head_and_feet = browser.run(
+            "(() => { const { room, middle } = avatarPage; room.camera.updateMatrixWorld(); const whole = room.canvas.getBoundingClientRect();"
+            "return [room.height, 0].map((y) => whole.top + (1 - middle.clone().setY(y).project(room.camera).y) / 2 * whole.height); })()"
+        )
+        panels = browser.run("[document.getElementById('views').getBoundingClientRect().bottom, document.getElementById('player').getBoundingClientRect().top]")
+        assert panels[0] <= head_and_feet[0] < head_and_feet[1] <= panels[1]
+    finally:
+        browser.open(run.page, size=(640, 420), query="?play=0")
+        browser.wait_for("location.search == '?play=0' && document.body?.dataset.state == 'ready'")
+
+
 @pytest.mark.slow
 def test_it_plays_at_a_measured_rate_and_starts_again_at_the_end(page: chromium.Browser) -> None:
     page.run("avatarPage.play(true)")

@@ -62,6 +62,7 @@ class Page {
   seek(time) {
     this.time = Math.min(Math.max(0, time), this.motion.seconds);
     this.#move();
+    this.room.jump();
   }
 
   play(on) {

@@ -17,6 +17,8 @@ const DILATION_PX2 = 0.3;
 const LEAST_ALPHA = 1 / 255;
 const ORDER_WIDTH = 4096, NO_SPLAT = 0xffffffff; // as Spark has them
 const ROOM_AROUND = 1.36, LOOK_BELOW = 0.055; // of the person's height: picture height, and how far below the middle to look (the player covers the foot)
+const BESIDE_PANELS = 1.1; // of the person's height, between the buttons above and the player below
+const PLAYER_PX = 62; // what the player covers, with its margin
 const DIRECTIONS = { front: 0, left: 90, back: 180, right: 270 }; // degrees about the person, from the filmed side
 
 export class Room {
@@ -49,7 +51,7 @@ export class Room {
     this.throughVideo = this.clear = false;
     this.color = null;
     this.standsOnFloor = true;
-    this.dirty = true;
+    this.dirty = this.jumped = true;
     this.controls.addEventListener("start", () => {
       this.leaveVideo();
       this.onOwnView?.();
@@ -70,6 +72,11 @@ export class Room {
 
   invalidate() {
     this.dirty = true;
+  }
+
+  /** What is to be seen has little to do with the last picture: that one stays until the splats are sorted anew. */
+  jump() {
+    this.jumped = this.dirty = true;
   }
 
   /** Colour and floor; null is no colour at all. */
@@ -100,14 +107,25 @@ export class Room {
     if (!this.throughVideo) {
       const angle = (DIRECTIONS[view] * Math.PI) / 180;
       const half = Math.tan((FREE_FOV * Math.PI) / 360) * Math.min(1, this.camera.aspect / 0.75);
-      const back = (ROOM_AROUND * this.height) / 2 / half;
-      middle = middle.clone().setY(middle.y - LOOK_BELOW * this.height);
+      const { picture, below } = this.#framing();
+      const back = picture / 2 / half;
+      middle = middle.clone().setY(middle.y - below);
       this.controls.target.copy(middle);
       this.camera.position.set(Math.sin(angle), 0.08, Math.cos(angle)).multiplyScalar(back).add(middle);
     }
     this.#project();
     this.controls.update();
-    this.invalidate();
+    this.jump();
+  }
+
+  /** The picture's height about the person, and how far below the middle to look, m: in a low window buttons and player cover much. */
+  #framing() {
+    const usual = { picture: ROOM_AROUND * this.height, below: LOOK_BELOW * this.height };
+    const whole = this.canvas.getBoundingClientRect();
+    const top = document.getElementById("views").getBoundingClientRect().bottom - whole.top;
+    const free = Math.max(0.3, 1 - (top + PLAYER_PX) / whole.height);
+    const picture = (BESIDE_PANELS * this.height) / free;
+    return picture > usual.picture ? { picture, below: ((PLAYER_PX - top) / 2 / whole.height) * picture } : usual;
   }
 
   /** Where the person is, page axes; the shadow is there. */
@@ -135,13 +153,33 @@ export class Room {
   /** Draw if anything has changed. Returns whether it has drawn. */
   draw(seconds, avatar) {
     if (!this.throughVideo) this.controls.update(seconds);
-    if (!this.dirty) return false;
+    if (!this.dirty || this.settling) return false;
     this.dirty = false;
     avatar.seenFrom(this.camera.getWorldPosition(new Vector3()));
     this.spark.preBlurAmount = DILATION_PX2 * this.#closeness(this.camera, this.renderer.domElement.height) ** 2;
     this.#dress(this.clear ? null : this.color, this.standsOnFloor);
+    if (this.jumped) {
+      this.#settle();
+      return false;
+    }
     this.renderer.render(this.scene, this.camera);
     return true;
+  }
+
+  /** Draw once the splats are sorted for this camera and pose; until then the last picture stays. */
+  async #settle() {
+    this.settling = true;
+    this.jumped = false;
+    try {
+      const camera = this.camera.clone();
+      camera.updateMatrixWorld();
+      while (this.spark.sorting) await new Promise((done) => setTimeout(done, 2));
+      await this.spark.update({ scene: this.scene, camera });
+      if (!this.busy) this.renderer.render(this.scene, camera);
+    } finally {
+      this.settling = false;
+      this.invalidate();
+    }
   }
 
   /**
@@ -166,7 +204,7 @@ export class Room {
       this.spark.preBlurAmount = DILATION_PX2 * (K ? 1 : this.#closeness(camera, height) ** 2);
       camera.updateMatrixWorld();
       avatar.seenFrom(camera.getWorldPosition(new Vector3()));
-      while (this.spark.sorting) await new Promise((done) => setTimeout(done, 2));
+      while (this.spark.sorting || this.settling) await new Promise((done) => setTimeout(done, 2));
       await this.spark.update({ scene: this.scene, camera });
       this.renderer.render(this.scene, camera);
       return this.canvas.toDataURL("image/png");
