@@ -24,7 +24,7 @@ from model.fitting.detection import Detected, clean_landmarks
 from model.fitting.film import FitScenes, draw_pair
 from model.fitting.fit import Silhouettes, fit_clip, pose_state, skin_surface
 from model.fitting.landmarks import MissingDetectorError, stack_landmarks, track_clip
-from model.fitting.objective import FitBody, Spreads, fit_body_of
+from model.fitting.objective import FitBody, fit_body_of
 from model.fitting.observations import FitState, Observations, observe
 from model.fitting.picture import contact_sheet
 from model.fitting.rotations import vector_from_rotation
@@ -48,7 +48,7 @@ from tasks.artifacts import (
 from tasks.datasets.frames import dataset_track
 from tasks.errors import InputError, run_stage
 from tasks.fit_page import landmark_misses, write_film, write_page
-from tasks.fit_state import write_fit_state
+from tasks.fit_state import spreads_of, write_fit_state
 from tasks.progress import progress_bar
 from tasks.settings import FitSmplSettings, Settings, load_settings
 from tasks.track_import.stage import ImportedFit, import_summary, import_track, write_import
@@ -151,11 +151,6 @@ def fit(body: FitBody, seen: Observations, clip: Clip, settings: FitSmplSettings
     """Run the fit with a progress bar."""
     with progress_bar("fitting the body", 100) as show:
         return fit_clip(body, seen, clip.silhouettes, spreads_of(settings), on_progress=lambda share: show(round(100 * share)))
-
-
-def spreads_of(settings: FitSmplSettings) -> Spreads:
-    """The strength of each term."""
-    return Spreads(**settings.model_dump(exclude={"focal_spread", "import_track", "import_refine"}))
 
 
 def read_import(clip: Clip, model: BodyModel, settings: FitSmplSettings) -> ImportedFit | None:

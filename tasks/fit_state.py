@@ -1,4 +1,4 @@
-"""The body fit as it ended, in a file: what was seen and what was solved for, so that a later stage can go on from there.
+"""The body fit as it ended, in a file: what was seen and what was solved for, so that a later stage can go on with the same terms.
 
 Everything is float64; scalars are arrays without axes. The names are those of Observations and FitState.
 """
@@ -11,8 +11,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from model.fitting.objective import Spreads
 from model.fitting.observations import FitState, Observations
 from tasks.artifacts import read_npz, write_npz
+from tasks.settings import FitSmplSettings
 
 SEEN, SOLVED = "seen_", "solved_"
 
@@ -35,3 +37,8 @@ def read_fit_state(path: Path) -> tuple[Observations, FitState]:
     scalars = {name: float(seen[name]) for name in ("height_px", "focal_px", "focal_spread")}
     principal = tuple(float(c) for c in seen["principal"])
     return Observations(**{**seen, **scalars, "principal": principal}), FitState(**values(FitState, SOLVED))
+
+
+def spreads_of(settings: FitSmplSettings) -> Spreads:
+    """The strength of each term of the fit."""
+    return Spreads(**settings.model_dump(exclude={"focal_spread", "import_track", "import_refine"}))

@@ -41,7 +41,7 @@ from tasks.artifacts import (
     write_track,
 )
 from tasks.errors import Interrupted, run_stage
-from tasks.fit_state import read_fit_state
+from tasks.fit_state import read_fit_state, spreads_of
 from tasks.options import options_from
 from tasks.progress import progress_bar
 from tasks.settings import Settings, load_settings
@@ -85,7 +85,7 @@ def refine(paths: SubjectPaths, fitted: BodyTrack, settings: Settings) -> Refine
     """Refine the fit, from the newest checkpoint on; keep the fit where it turns out to lie better on the masks."""
     section, backend = settings.refine_fit, settings.render.backend
     clip, state = read_inputs(paths, fitted, settings)
-    spreads = Spreads(**settings.fit_smpl.model_dump(exclude={"focal_spread", "import_track", "import_refine"}))
+    spreads = spreads_of(settings.fit_smpl)
     look = settings.presets[section.look].train_stage1
     device = find_device(backend)
     torch.manual_seed(settings.seed)
