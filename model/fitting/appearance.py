@@ -156,7 +156,7 @@ def follow(
     Returns:
         Tracks of all frames (none in the others), and the median distance that points were off, px.
     """
-    generator = np.random.default_rng(seed)
+    generator, drawn = np.random.default_rng(seed), track.to(avatar.device)
     chosen = np.zeros(avatar.atlas.num_points, bool)
     chosen[generator.permutation(avatar.atlas.num_points)[: options.points]] = True
     count, P = track.num_frames, options.tracks
@@ -165,8 +165,7 @@ def follow(
     for k, row in enumerate(clip.frames.rows.tolist()):
         window = clip.frames.window(k, margin=round(WINDOW_MARGIN * clip.seen.height_px))
         image, mask = clip.frames.picture(k, window)
-        pose = track_pose(track, row)
-        pose = type(pose)(*(part.to(avatar.device) for part in (pose.global_orient, pose.body_pose, pose.transl)))
+        pose = track_pose(drawn, row)
         found = follow_points(
             avatar, attributes, pose, track.camera.crop(*window), image, mask, chosen, height_px=clip.seen.height_px, backend=backend
         )

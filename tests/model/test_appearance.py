@@ -137,7 +137,7 @@ def test_shape_and_focal_length_stay_where_the_person_hardly_turns(clip: Clip, s
 
 def test_a_reshaped_avatar_lies_on_the_new_body(model) -> None:
     betas = 0.5 * torch.ones(model.num_betas)
-    avatar, wanted = new_avatar(model, torch.zeros(model.num_betas)), None
+    avatar = new_avatar(model, torch.zeros(model.num_betas))
     reshape(avatar, model, betas)
     vertices, joints = model.rest(betas)
     corners, shares = model.faces[avatar.atlas_face], avatar.atlas_barycentric
