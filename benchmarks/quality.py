@@ -67,6 +67,7 @@ ROWS: dict[str, dict[str, object]] = {  # what differs from the preset, by its p
     "poses_as_fitted": {"train_stage1.training.rates.poses": None},
     "poses_each_on_its_own": {"train_stage1.training.rates.poses.spans": []},
     "published_schedule": {"train_stage1.training.schedule": "milestones"},
+    "decoded_at_points": {"train_stage1.network.decode_at": "points"},
     "uv_192": {"bake_uv_maps.resolution": 192},
     "uv_320": {"bake_uv_maps.resolution": 320},
 }

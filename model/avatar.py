@@ -79,6 +79,9 @@ class Attributes:
     scales: Float[Tensor, "N"]
 
 
+RawOutputs = tuple[Float[Tensor, "N 3"], Float[Tensor, "N 3"], Float[Tensor, "N"]]  # offset, colour logits, scale
+
+
 class Avatar(nn.Module):
     """One person, to be posed and seen."""
 
@@ -160,7 +163,7 @@ class Avatar(nn.Module):
     def decode(self, feature_map: Float[Tensor, "C G G"]) -> Attributes:
         """Attributes of all points from a feature map."""
         options = self.options.network
-        offset, color, scale = self.decoder(read_features(feature_map, self.corners, self.shares), self.atlas_uv)
+        offset, color, scale = self._decode_points(feature_map) if options.decode_at == "points" else self._decode_texels(feature_map)
         color = options.color_gain * color
         if options.texel_residual:
             color = color + self.texel_colors
@@ -171,6 +174,18 @@ class Avatar(nn.Module):
             albedo=torch.sigmoid(color),
             scales=spread * self.atlas_spacing * self.scale_factor,
         )
+
+    def _decode_points(self, feature_map: Float[Tensor, "C G G"]) -> RawOutputs:
+        return self.decoder(read_features(feature_map, self.corners, self.shares), self.atlas_uv)
+
+    def _decode_texels(self, feature_map: Float[Tensor, "C G G"]) -> RawOutputs:
+        cells, side = self.atlas_map_texel, feature_map.shape[-1]
+        centres = (torch.stack([cells % side, cells // side], dim=1) + 0.5) / side
+        raw = self.decoder(feature_map.flatten(1).index_select(1, cells), centres)
+        rows = torch.cat([raw[0].T, raw[1].T, raw[2][None]])
+        padded = rows.index_select(1, self.atlas_map_source).unflatten(1, (side, side))
+        offset, color, scale = read_features(padded, self.corners, self.shares).split(Decoder.OUTPUTS)
+        return offset.T, color.T, scale[0]
 
     def pose_features(self, pose: BodyPose, position_map: Float[Tensor, "3 G G"] | None = None) -> Float[Tensor, "C G G"]:
         """Features of one pose; they fade where the pose is far from every pose that was trained on."""

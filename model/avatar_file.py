@@ -18,7 +18,7 @@ from model.networks import NetworkOptions
 from model.pose_shapes import PoseShapeOptions, choose_keys
 from model.uv.atlas import UvAtlas
 
-FORMAT, VERSION, READS = "gaussian-avatar", 2, (1, 2)  # version 1 had no pose shapes
+FORMAT, VERSION, READS = "gaussian-avatar", 3, (1, 2, 3)  # version 1 had no pose shapes, 2 decoded at every point
 
 
 class AvatarFileError(ValueError):
@@ -46,7 +46,7 @@ def load_avatar(path: Path) -> Avatar:
         raise AvatarFileError(f"expected an avatar file at {path}, but it does not open as safetensors: {error}") from error
     if record.get("format") != FORMAT or record.get("version") not in READS:
         came = f"format {record.get('format')!r}, version {record.get('version')!r}"
-        raise AvatarFileError(f"expected {path} to be a {FORMAT} file of version {' or '.join(map(str, READS))}, came {came}; train it again")
+        raise AvatarFileError(f"expected {path} to be a {FORMAT} file of version {', '.join(map(str, READS))}, came {came}; train it again")
     options = _options(record["options"])
     atlas = UvAtlas(**{f.name: tensors[f"atlas_{f.name}"] for f in dataclasses.fields(UvAtlas)})
     avatar = Avatar(atlas, options, body=record["body"], betas=tensors["betas"])
@@ -79,7 +79,7 @@ def _grown(avatar: Avatar, options: AvatarOptions) -> Avatar:
 def _options(record: dict) -> AvatarOptions:
     encoder, shapes = record["pose_encoder"], record.get("pose_shapes")
     return AvatarOptions(
-        network=NetworkOptions(**record["network"]),
+        network=NetworkOptions(**{"decode_at": "points"} | record["network"]),
         light_degree=record["light_degree"],
         pose_encoder=None if encoder is None else PoseEncoderOptions(**encoder),
         cull_margin=record["cull_margin"],

@@ -36,6 +36,9 @@ class NetworkOptions:
         texel_residual: whether each point has a free colour of its own beside the decoded one.
         scale_start: the scale that training starts from, in spacings.
         scale_floor, scale_ceiling: bounds of the scale, in spacings.
+        decode_at: where the decoder works: at every surface point, or at the texels of the feature map, from whose raw
+            outputs the points read bilinearly. There are several points to a texel, and a texel's features are all that
+            either way has to go on.
     """
 
     features: int
@@ -53,6 +56,7 @@ class NetworkOptions:
     scale_start: float
     scale_floor: float
     scale_ceiling: float
+    decode_at: Literal["points", "texels"]
 
 
 class FeatureTensor(nn.Module):

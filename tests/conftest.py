@@ -22,7 +22,7 @@ SIDES, RINGS, SIZE, NUM_FRAMES = 16, 13, 64, 8
 
 NETWORK = NetworkOptions(
     features=4, feature_std=1.0, smoother_kernel=0, width=16, layers=2, skip_layer=0, branch_layers=0, activation="relu",
-    head_std=0.05, offset_scale=0.02, color_gain=4.0, texel_residual=True, scale_start=0.6, scale_floor=0.5, scale_ceiling=1.5,
+    head_std=0.05, offset_scale=0.02, color_gain=4.0, texel_residual=True, scale_start=0.6, scale_floor=0.5, scale_ceiling=1.5, decode_at="texels",
 )  # fmt: skip
 LOSSES = LossWeights(
     l1=0.8, ssim=0.2, lpips=0.0, lpips_after=0.0, alpha=0.2, offset=10.0, offset_decay=1.0, offset_smooth=100.0, color_smooth=1e-4,

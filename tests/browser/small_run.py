@@ -24,7 +24,7 @@ PROJECT = Path(__file__).parents[2]
 SIZE, NUM_FRAMES, SUBJECT = 160, 5, "small"
 NETWORK = NetworkOptions(
     features=8, feature_std=1.0, smoother_kernel=0, width=16, layers=2, skip_layer=0, branch_layers=0, activation="relu",
-    head_std=0.05, offset_scale=0.02, color_gain=4.0, texel_residual=True, scale_start=0.9, scale_floor=0.5, scale_ceiling=1.5,
+    head_std=0.05, offset_scale=0.02, color_gain=4.0, texel_residual=True, scale_start=0.9, scale_floor=0.5, scale_ceiling=1.5, decode_at="texels",
 )  # fmt: skip
 
 

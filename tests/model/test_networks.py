@@ -13,8 +13,10 @@ from model import decoding
 from model.light import harmonics, num_harmonics, shade, unevenness
 from model.networks import Decoder, FeatureTensor, NetworkOptions, PointNorm, PoseEncoder
 from model.posing import SkinnedSurface, pose_points, pose_points_reference
+from model.uv.atlas import BodySurface, bake_atlas
 from tasks.options import options_from
 from tasks.settings import load_settings
+from tests.conftest import make_avatar
 
 
 def options_of(preset: str) -> NetworkOptions:
@@ -176,11 +178,38 @@ def test_shade_follows_the_turned_normal(posing_case: tuple) -> None:
     assert math.isclose(float((lit[0] - 0.5).abs().max()), 0.5 * 0.3 * 3**0.5, rel_tol=0.02)
 
 
-def test_unevenness_is_the_mean_squared_departure_from_one_and_tints_count_more() -> None:
+def test_unevenness_is_the_mean_squared_departure_from_one_and_tints_and_quick_changes_count_more() -> None:
     from model.uv.visibility import sphere_directions
 
     grey = (0.1 * torch.randn(8, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)).expand(8, 3)
     directions = torch.from_numpy(sphere_directions(20000))
-    assert float(unevenness(grey)) == pytest.approx(float((shade(directions, grey) - 1).square().mean()), rel=1e-2)
+    departure = [float((shade(directions, light) - 1).square().mean()) for light in (grey[:3], grey)]
+    assert float(unevenness(grey[:3])) == pytest.approx(departure[0], rel=1e-2)
+    assert float(unevenness(grey)) > departure[0] + 20 * (departure[1] - departure[0])
     tinted = grey * torch.tensor([1.0, -1.0, 0.0], dtype=torch.float64)
     assert float(unevenness(tinted)) > 5 * float(unevenness(grey))
+
+
+# ----------------------------------------------------------------------------------------------- where the decoder works
+
+
+def test_where_points_are_texels_decoding_at_either_is_the_same(tube: BodySurface) -> None:
+    atlas = bake_atlas(tube, resolution=24, map_resolution=24, density=None)
+    torch.manual_seed(0)
+    avatar = make_avatar(atlas).eval()
+    feature_map = avatar.features().detach()
+    at_texels = avatar.decode(feature_map)
+    avatar.options = replace(avatar.options, network=replace(avatar.options.network, decode_at="points"))
+    for ours, theirs in zip(vars(at_texels).values(), vars(avatar.decode(feature_map)).values(), strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-5)
+    assert at_texels.offsets.std() > 0
+
+
+def test_texels_decode_smoothly_between_their_centres_and_learn(tube: BodySurface) -> None:
+    avatar = make_avatar(bake_atlas(tube, resolution=48, map_resolution=16, density=None))
+    decoded = avatar.attributes()
+    neighbours = avatar.atlas_neighbours
+    step = (decoded.albedo[neighbours.clamp_min(0)] - decoded.albedo[:, None]).norm(dim=-1)[neighbours >= 0]
+    assert step.mean() < 0.5 * (decoded.albedo[torch.randperm(len(decoded.albedo))] - decoded.albedo).norm(dim=-1).mean()
+    decoded.albedo.sum().backward()
+    assert avatar.features.features.grad.abs().max() > 0

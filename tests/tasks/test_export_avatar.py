@@ -33,7 +33,7 @@ plyfile = pytest.importorskip("plyfile")
 PROJECT = Path(__file__).parents[2]
 NETWORK = NetworkOptions(
     features=4, feature_std=1.0, smoother_kernel=0, width=8, layers=2, skip_layer=0, branch_layers=0, activation="relu",
-    head_std=0.05, offset_scale=0.02, color_gain=4.0, texel_residual=True, scale_start=0.6, scale_floor=0.5, scale_ceiling=1.5,
+    head_std=0.05, offset_scale=0.02, color_gain=4.0, texel_residual=True, scale_start=0.6, scale_floor=0.5, scale_ceiling=1.5, decode_at="texels",
 )  # fmt: skip
 FRAMES = 4
 FIRST_FRAME = 10

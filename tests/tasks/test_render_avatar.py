@@ -32,7 +32,7 @@ from tasks.render_avatar import LEFTOVERS, Look, Photographer, background_color,
 
 NETWORK = NetworkOptions(
     features=4, feature_std=1.0, smoother_kernel=0, width=16, layers=2, skip_layer=0, branch_layers=0, activation="relu",
-    head_std=0.05, offset_scale=0.02, color_gain=4.0, texel_residual=True, scale_start=2.0, scale_floor=1.0, scale_ceiling=3.0,
+    head_std=0.05, offset_scale=0.02, color_gain=4.0, texel_residual=True, scale_start=2.0, scale_floor=1.0, scale_ceiling=3.0, decode_at="texels",
 )  # fmt: skip
 LOOK = Look(width=48, height=64, supersampling=1, camera="front")
 
