@@ -116,7 +116,7 @@ class _Frame:
         self.transmittance = get("transmittance", shape, np.float32)
         self.last = get("last", shape, np.float32)
         arguments = (
-            self.tiles_x, self.width, self.height, self.tile_starts, self.pairs, self.drawn, self.records, self.background,
+            self.tiles_x, self.width, self.height, self.tile_starts, self.pairs, self.drawn, self.records.reshape(-1), self.background,
             *(output.numpy() for output in outputs), self.transmittance, self.last,
         )  # fmt: skip
 
@@ -133,7 +133,7 @@ class _Frame:
         pair_grads = self.buffers.get("pair_grads", (len(self.pairs), cpu_project.NUM_GRADS), np.float32)
         tile_grad_background = np.empty((self.num_tiles, 3))
         arguments = (
-            self.tiles_x, self.width, self.height, self.tile_starts, self.pairs, self.drawn, self.records, self.background,
+            self.tiles_x, self.width, self.height, self.tile_starts, self.pairs, self.drawn, self.records.reshape(-1), self.background,
             self.transmittance, self.last,
             grad_image.numpy(), grad_alpha.numpy(), grad_depth.numpy(), pair_grads, tile_grad_background,
         )  # fmt: skip
