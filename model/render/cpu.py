@@ -41,14 +41,14 @@ def rasterize_cpu(gaussians: Gaussians, camera: Camera, background: Float[Tensor
     inputs = [x.float() for x in (gaussians.means, gaussians.scales, gaussians.colors, gaussians.opacities, background)]
     if torch.is_grad_enabled() and any(x.requires_grad for x in inputs):
         return Rendered(*_Rasterize.apply(*inputs, camera))
-    return Rendered(*_Frame(inputs, camera).draw(for_backward=False))
+    return Rendered(*Frame(inputs, camera).draw(for_backward=False))
 
 
 class _Rasterize(torch.autograd.Function):
     @staticmethod
     def forward(ctx, means, scales, colors, opacities, background, camera):
         inputs = (means, scales, colors, opacities, background)
-        ctx.frame = _Frame(inputs, camera)
+        ctx.frame = Frame(inputs, camera)
         ctx.save_for_backward(*inputs)  # refuses inputs changed in place
         ctx.set_materialize_grads(False)
         return ctx.frame.draw(for_backward=True)
@@ -65,7 +65,7 @@ class _Rasterize(torch.autograd.Function):
         return *frame.backward(*grads), None
 
 
-class _Frame:
+class Frame:
     """One picture in the making: its inputs, its lists and what its backward pass needs."""
 
     def __init__(self, inputs: Sequence[Tensor], camera: Camera):
@@ -82,10 +82,10 @@ class _Frame:
 
     def draw(self, *, for_backward: bool) -> tuple[Tensor, Tensor, Tensor]:
         """Image, alpha and depth."""
-        self._project()
+        self.project()
         return self._composite(for_backward)
 
-    def _project(self) -> None:
+    def project(self) -> None:
         """Footprints of all Gaussians, and the list of each tile, not sorted yet."""
         n, get = len(self.means), self.buffers.get
         self.records = get("records", (n, cpu_project.RECORD_SIZE), np.float32)
