@@ -40,8 +40,7 @@ from model.render.reference import rasterize_reference
 SIZES = ((12_000, 256), (12_000, 512), (50_000, 512), (200_000, 512), (200_000, 1024))  # Gaussians, pixels
 REPEATS = 15
 TWIN_TILE_PX = 32  # the fastest of 16, 32 and 64 on this scene
-TWIN_REPEATS = 2
-PEER_REPEATS = 3
+OTHER_REPEATS = 2  # of the twin and of a peer, which take seconds
 TWIN_MAX_GAUSSIANS = 12_000  # at 50 k the twin takes many seconds a picture
 
 # The figure: capsules as (one end, other end, radius), metres, y down, the middle of the body at the origin.
@@ -156,21 +155,22 @@ def load_peer(path: Path) -> Draw:
     return module.rasterize
 
 
-def measure(backend: str, device: str, peer: Draw | None, repeats: int, tick: Callable[[], float]) -> list[Timing]:
+def measure(backend: str, device: str, peer: Draw | None, twin: bool, repeats: int, tick: Callable[[], float]) -> list[Timing]:
     """Time every size."""
     timings = []
     for num_gaussians, size_px in SIZES:
         draws = {"ours": (lambda *scene: rasterize(*scene, backend=backend), repeats)}
-        if num_gaussians <= TWIN_MAX_GAUSSIANS:
-            draws["twin"] = (draw_in_tiles, TWIN_REPEATS)
+        if twin and num_gaussians <= TWIN_MAX_GAUSSIANS:
+            draws["twin"] = (draw_in_tiles, OTHER_REPEATS)
         if peer is not None:
-            draws["peer"] = (peer, PEER_REPEATS)
+            draws["peer"] = (peer, OTHER_REPEATS)
         seconds = dict(zip(draws, time_scene(list(draws.values()), num_gaussians, size_px, device, tick), strict=True))
         best = {name: 1e3 * min(map(sum, taken)) for name, taken in seconds.items()}
         forward, backward = zip(*seconds["ours"], strict=True)
         both = statistics.median(map(sum, seconds["ours"]))
         medians = (1e3 * statistics.median(forward), 1e3 * statistics.median(backward), 1e3 * both)
         timings.append(Timing(num_gaussians, size_px, *medians, best["ours"], best.get("twin"), best.get("peer")))
+        print(timings[-1], flush=True)
     return timings
 
 
@@ -202,6 +202,7 @@ def main() -> None:
     parser.add_argument("--backend", default="auto", help="auto, cpu, diff_gaussian_rasterization or gsplat")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--peer", type=Path, help="a Python file with another rasteriser, see above")
+    parser.add_argument("--without-twin", action="store_true", help="leave plain torch out, which takes most of the time")
     parser.add_argument("--repeats", type=int, default=REPEATS)
     parser.add_argument("--json", type=Path, help="also write the numbers to this file")
     parser.add_argument("--picture", type=Path, help="also write the figure, 50 k Gaussians at 512 pixels, to this PNG")
@@ -216,7 +217,7 @@ def main() -> None:
     machine["command"] = "python -m benchmarks.rasterizer " + " ".join(sys.argv[1:])
     peer = load_peer(arguments.peer) if arguments.peer else None
     tick = time.process_time if arguments.one_thread else time.perf_counter
-    timings = measure(backend, arguments.device, peer, arguments.repeats, tick)
+    timings = measure(backend, arguments.device, peer, not arguments.without_twin, arguments.repeats, tick)
     machine["load after"] = f"{os.getloadavg()[0]:.1f}"
     print_table(timings, machine)
     if arguments.json:
