@@ -214,7 +214,7 @@ def main() -> None:
     backend = choose_backend(arguments.backend, arguments.device)
     machine = {"backend": backend, **describe_machine(arguments.device)}
     machine["clock"] = "processor time" if arguments.one_thread else "wall"
-    machine["command"] = "python -m benchmarks.rasterizer " + " ".join(sys.argv[1:])
+    machine["command"] = " ".join(["python -m benchmarks.rasterizer", *(Path(argument).name for argument in sys.argv[1:])])
     peer = load_peer(arguments.peer) if arguments.peer else None
     tick = time.process_time if arguments.one_thread else time.perf_counter
     timings = measure(backend, arguments.device, peer, not arguments.without_twin, arguments.repeats, tick)

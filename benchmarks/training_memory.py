@@ -1,6 +1,6 @@
 """How much memory training holds: a few steps of each stage, each preset and stage in a process of its own.
 
-    python -m benchmarks.training_memory [--presets quick paper] [--steps 3] [--json benchmarks/reports/training_memory.json]
+    python -m benchmarks.training_memory [--presets quick paper] [--steps 2] [--json benchmarks/reports/training_memory.json]
 
 Takes frames, masks and refined fit of the prepared subject; the surface is baked and the avatar starts untrained, which costs
 what a trained one does. The peak is the process's resident memory as the kernel counts it, a checkpoint written included, since
@@ -58,6 +58,7 @@ def run(preset: str, stage: str, steps: int) -> dict[str, float]:
     look = AvatarOptions(options_from(stage1.network, NetworkOptions), stage1.light_degree, None, stage1.cull_margin)
     avatar = Avatar(atlas, look, body=track.body, betas=track.betas)
     if stage == "train_stage2":
+        avatar.known_poses = track.body_pose[frames.rows].clone()
         avatar = grow(avatar, section)
         if avatar.pose_encoder is not None:
             maps = [avatar.position_map(track_pose(track, row)) for row in frames.rows.tolist()]
@@ -84,7 +85,7 @@ def run(preset: str, stage: str, steps: int) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--presets", nargs="+", default=list(LIMIT_GB))
-    parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=2)
     parser.add_argument("--json", type=Path, help="also write the numbers to this file")
     parser.add_argument("--one", nargs=2, metavar=("PRESET", "STAGE"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
