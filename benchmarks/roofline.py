@@ -1,10 +1,11 @@
 """How near the CPU rasteriser's compositing comes to what the machine can do, and how it scales with cores.
 
-    python -m benchmarks.roofline [--json benchmarks/reports/roofline.json]
+    python -m benchmarks.roofline [--one-thread] [--json benchmarks/reports/roofline.json]
 
 Work is counted, not estimated: how many blocks of eight pixels are blended for how many (Gaussian, tile) pairs. The limits
 are measured in the same minute, with the same threads: multiply-adds in registers, and copying memory. A share near 1 of
-either limit means that only less work can make it faster. Scenes are those of benchmarks/rasterizer.py.
+either limit means that only less work can make it faster. Scenes are those of benchmarks/rasterizer.py. On a machine that is busy with other work,
+`--one-thread` leaves the scaling out, for which the clock on the wall is needed.
 """
 
 from __future__ import annotations
@@ -120,12 +121,24 @@ def shares(row: dict[str, float], limits: dict[str, float], pixels: int) -> dict
     return found
 
 
+def add_scaling(alone: list[dict[str, float]], shared: list[dict[str, float]], threads: int) -> None:
+    """Add the speed-up from one thread to all, and a bound for many cores from Amdahl's law and the longest tile's list."""
+    for row, more in zip(alone, shared, strict=True):
+        one, many = row["forward_ms"] + row["backward_ms"], more["forward_ms"] + more["backward_ms"]
+        serial = max((many - one / threads) / (1 - 1 / threads), 0.0)  # from time(T) = serial + (one - serial) / T
+        bound = max(serial + (one - serial) / MANY_CORES, one * row["longest_list"] / row["pairs"])
+        row |= {"speedup": one / many, "serial_ms": serial, f"bound_{MANY_CORES}": one / bound}
+        print(f"{row['num_gaussians']:8,} {row['size_px']:5d} px  x{one / many:.2f} on {threads} threads; on {MANY_CORES} at most x{one / bound:.1f}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--one-thread", action="store_true", help="one thread, processor time: for a busy machine")
     parser.add_argument("--json", type=Path, help="also write the numbers to this file")
     arguments = parser.parse_args()
-    report = {"machine": describe_machine("cpu"), "command": "python -m benchmarks.roofline", "threads": {}}
-    for threads in (1, os.cpu_count() or 1):
+    command = "python -m benchmarks.roofline" + (" --one-thread" if arguments.one_thread else "")
+    report = {"machine": describe_machine("cpu"), "command": command, "threads": {}}
+    for threads in (1,) if arguments.one_thread else (1, os.cpu_count() or 1):
         torch.set_num_threads(threads)
         limits = machine_limits(threads)
         print(f"{threads} threads: {limits['gflops']:.0f} Gflop/s, {limits['gbytes']:.1f} GB/s, load {os.getloadavg()[0]:.1f}")
@@ -142,13 +155,8 @@ def main() -> None:
                 flush=True,
             )
         report["threads"][threads] = {"limits": limits, "scenes": scenes}
-    for row, more in zip(report["threads"][1]["scenes"], scenes, strict=True):
-        one, many = row["forward_ms"] + row["backward_ms"], more["forward_ms"] + more["backward_ms"]
-        # what T threads cannot share out, from two measurements: time(T) = alone + shared / T
-        alone = max((many - one / threads) / (1 - 1 / threads), 0.0) if threads > 1 else one
-        bound = max(alone + (one - alone) / MANY_CORES, one * row["longest_list"] / row["pairs"])
-        row |= {"speedup": one / many, "alone_ms": alone, f"expected_speedup_{MANY_CORES}": one / bound}
-        print(f"{row['num_gaussians']:8,} {row['size_px']:5d} px  x{one / many:.2f} on {threads} threads; on {MANY_CORES} at most x{one / bound:.1f}")
+    if not arguments.one_thread:
+        add_scaling(report["threads"][1]["scenes"], scenes, threads)
     if arguments.json:
         arguments.json.write_text(json.dumps(report, indent=2) + "\n")
 
