@@ -1,24 +1,28 @@
-"""How long drawing a person takes: forward and backward of a rasteriser, beside plain torch.
+"""How long drawing a person takes: forward and backward of a rasteriser, beside plain torch and beside another program.
 
-    python -m benchmarks.rasterizer [--backend auto] [--one-thread] [--json results.json] [--picture figure.png]
+    python -m benchmarks.rasterizer [--backend auto] [--peer FILE.py] [--one-thread] [--json results.json] [--picture figure.png]
 
 The subject is a standing figure of 1.76 m made of capsules, seen at 80 % of the picture's height, its Gaussians as far
-apart on the surface as their standard deviation. "Torch tiles" is model/render/reference.py in float32, in the same run
-with the same threads; it is left out where it would take minutes. The ratio holds its best against our median. On a
+apart on the surface as their standard deviation. "Torch tiles" is model/render/reference.py in float32, with the same
+threads; it is left out where it would take minutes. A peer is a Python file of your own, outside this repository, with a
+function `rasterize(gaussians, camera, background)` that returns an object with `image` [H, W, 3] and `alpha` [H, W],
+differentiable in the Gaussians and the background. All take turns in one process, and ratios hold best against best. On a
 machine that is busy with other work, `--one-thread` counts processor time instead of the clock on the wall.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import math
 import os
 import platform
 import statistics
 import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -36,7 +40,7 @@ from model.render.reference import rasterize_reference
 SIZES = ((12_000, 256), (12_000, 512), (50_000, 512), (200_000, 512), (200_000, 1024))  # Gaussians, pixels
 REPEATS = 15
 TWIN_TILE_PX = 32  # the fastest of 16, 32 and 64 on this scene
-TWIN_REPEATS = 2
+OTHER_REPEATS = 2  # of the twin and of a peer, which take seconds
 TWIN_MAX_GAUSSIANS = 12_000  # at 50 k the twin takes many seconds a picture
 
 # The figure: capsules as (one end, other end, radius), metres, y down, the middle of the body at the origin.
@@ -53,6 +57,9 @@ CAMERA_DISTANCE_M = 3.0
 SHARE_OF_HEIGHT = 0.8
 
 
+Draw = Callable[[Gaussians, Camera, torch.Tensor], Rendered]
+
+
 @dataclass(frozen=True)
 class Timing:
     """Milliseconds of one scene: medians, and the best of all repeats, which other programs disturb least."""
@@ -63,7 +70,8 @@ class Timing:
     backward_ms: float
     both_ms: float
     best_ms: float
-    twin_ms: float | None
+    twin_best_ms: float | None
+    peer_best_ms: float | None
 
 
 def make_figure(num_gaussians: int, seed: int = 0) -> Gaussians:
@@ -104,14 +112,13 @@ def make_camera(size_px: int) -> Camera:
 
 
 def time_scene(
-    draw: Callable[[Gaussians, Camera, torch.Tensor], Rendered],
-    num_gaussians: int,
-    size_px: int,
-    device: str,
-    repeats: int,
-    tick: Callable[[], float] = time.perf_counter,
-) -> list[tuple[float, float]]:
-    """Seconds of forward and of backward (gradients of image and alpha to all inputs), repeat by repeat, after one to warm up."""
+    draws: Sequence[tuple[Draw, int]], num_gaussians: int, size_px: int, device: str, tick: Callable[[], float] = time.perf_counter
+) -> list[list[tuple[float, float]]]:
+    """Seconds of forward and of backward (gradients of image and alpha to all inputs), for each way to draw, which take turns.
+
+    Args:
+        draws: each with the number of its repeats; one more comes first, to warm up.
+    """
     figure, camera, background = make_figure(num_gaussians), make_camera(size_px), torch.ones(3)
     inputs = [figure.means, figure.scales, figure.colors, figure.opacities, background]
     inputs = [x.to(device).requires_grad_() for x in inputs]
@@ -122,14 +129,17 @@ def time_scene(
             torch.cuda.synchronize()
         return tick()
 
-    seconds = []
-    for _ in range(repeats + 1):
-        start = clock()
-        drawn = draw(Gaussians(*inputs[:4]), camera, inputs[4])
-        middle = clock()
-        torch.autograd.grad([drawn.image, drawn.alpha], inputs, cotangents)
-        seconds.append((middle - start, clock() - middle))
-    return seconds[1:]
+    seconds: list[list[tuple[float, float]]] = [[] for _ in draws]
+    for repeat in range(max(repeats for _, repeats in draws) + 1):
+        for (draw, repeats), taken in zip(draws, seconds, strict=True):
+            if repeat > repeats:
+                continue
+            start = clock()
+            drawn = draw(Gaussians(*inputs[:4]), camera, inputs[4])
+            middle = clock()
+            torch.autograd.grad([drawn.image, drawn.alpha], inputs, cotangents)
+            taken.append((middle - start, clock() - middle))
+    return [taken[1:] for taken in seconds]
 
 
 def draw_in_tiles(gaussians: Gaussians, camera: Camera, background: torch.Tensor) -> Rendered:
@@ -137,27 +147,30 @@ def draw_in_tiles(gaussians: Gaussians, camera: Camera, background: torch.Tensor
     return rasterize_reference(gaussians, camera, background, tile_px=TWIN_TILE_PX)
 
 
-def measure(backend: str, device: str, tick: Callable[[], float]) -> list[Timing]:
+def load_peer(path: Path) -> Draw:
+    """The function `rasterize` of a Python file."""
+    spec = importlib.util.spec_from_file_location("peer", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.rasterize
+
+
+def measure(backend: str, device: str, peer: Draw | None, twin: bool, repeats: int, tick: Callable[[], float]) -> list[Timing]:
     """Time every size."""
     timings = []
     for num_gaussians, size_px in SIZES:
-        seconds = time_scene(lambda *scene: rasterize(*scene, backend=backend), num_gaussians, size_px, device, REPEATS, tick)
-        twin_ms = None
-        if num_gaussians <= TWIN_MAX_GAUSSIANS:
-            twin = time_scene(draw_in_tiles, num_gaussians, size_px, device, TWIN_REPEATS, tick)
-            twin_ms = 1e3 * min(forward + backward for forward, backward in twin)
-        both = [forward + backward for forward, backward in seconds]
-        timings.append(
-            Timing(
-                num_gaussians,
-                size_px,
-                1e3 * statistics.median(forward for forward, _ in seconds),
-                1e3 * statistics.median(backward for _, backward in seconds),
-                1e3 * statistics.median(both),
-                1e3 * min(both),
-                twin_ms,
-            )
-        )
+        draws = {"ours": (lambda *scene: rasterize(*scene, backend=backend), repeats)}
+        if twin and num_gaussians <= TWIN_MAX_GAUSSIANS:
+            draws["twin"] = (draw_in_tiles, OTHER_REPEATS)
+        if peer is not None:
+            draws["peer"] = (peer, OTHER_REPEATS)
+        seconds = dict(zip(draws, time_scene(list(draws.values()), num_gaussians, size_px, device, tick), strict=True))
+        best = {name: 1e3 * min(map(sum, taken)) for name, taken in seconds.items()}
+        forward, backward = zip(*seconds["ours"], strict=True)
+        both = statistics.median(map(sum, seconds["ours"]))
+        medians = (1e3 * statistics.median(forward), 1e3 * statistics.median(backward), 1e3 * both)
+        timings.append(Timing(num_gaussians, size_px, *medians, best["ours"], best.get("twin"), best.get("peer")))
+        print(timings[-1], flush=True)
     return timings
 
 
@@ -185,9 +198,12 @@ def describe_machine(device: str) -> dict[str, str | int]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--backend", default="auto", help="auto, cpu, diff_gaussian_rasterization or gsplat")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--peer", type=Path, help="a Python file with another rasteriser, see above")
+    parser.add_argument("--without-twin", action="store_true", help="leave plain torch out, which takes most of the time")
+    parser.add_argument("--repeats", type=int, default=REPEATS)
     parser.add_argument("--json", type=Path, help="also write the numbers to this file")
     parser.add_argument("--picture", type=Path, help="also write the figure, 50 k Gaussians at 512 pixels, to this PNG")
     parser.add_argument("--one-thread", action="store_true", help="one thread, processor time: for a busy machine")
@@ -198,7 +214,11 @@ def main() -> None:
     backend = choose_backend(arguments.backend, arguments.device)
     machine = {"backend": backend, **describe_machine(arguments.device)}
     machine["clock"] = "processor time" if arguments.one_thread else "wall"
-    timings = measure(backend, arguments.device, time.process_time if arguments.one_thread else time.perf_counter)
+    machine["command"] = " ".join(["python -m benchmarks.rasterizer", *(Path(argument).name for argument in sys.argv[1:])])
+    peer = load_peer(arguments.peer) if arguments.peer else None
+    tick = time.process_time if arguments.one_thread else time.perf_counter
+    timings = measure(backend, arguments.device, peer, not arguments.without_twin, arguments.repeats, tick)
+    machine["load after"] = f"{os.getloadavg()[0]:.1f}"
     print_table(timings, machine)
     if arguments.json:
         arguments.json.write_text(json.dumps({"machine": machine, "timings": [asdict(timing) for timing in timings]}, indent=2) + "\n")
@@ -210,13 +230,15 @@ def main() -> None:
 def print_table(timings: list[Timing], machine: dict[str, str | int]) -> None:
     """One row a size."""
     table = Table(title="Rasteriser, ms (medians; best of all repeats)", caption=", ".join(f"{k} {v}" for k, v in machine.items()))
-    for heading in ("Gaussians", "pixels", "forward", "backward", "both", "best", "torch tiles", "ratio"):
+    for heading in ("Gaussians", "pixels", "forward", "backward", "both", "best", "torch tiles", "ratio", "peer", "ratio"):
         table.add_column(heading, justify="right")
     for t in timings:
-        twin = ("-", "-") if t.twin_ms is None else (f"{t.twin_ms:.0f}", f"{t.twin_ms / t.both_ms:.0f}x")
+        others = []
+        for other in (t.twin_best_ms, t.peer_best_ms):
+            others += ["-", "-"] if other is None else [f"{other:.0f}", f"{other / t.best_ms:.1f}x"]
         numbers = (f"{x:.1f}" for x in (t.forward_ms, t.backward_ms, t.both_ms, t.best_ms))
-        table.add_row(f"{t.num_gaussians:,}", str(t.size_px), *numbers, *twin)
-    Console(width=100).print(table)
+        table.add_row(f"{t.num_gaussians:,}", str(t.size_px), *numbers, *others)
+    Console(width=110).print(table)
 
 
 if __name__ == "__main__":

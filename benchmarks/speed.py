@@ -4,6 +4,7 @@ Every part is run by itself on the prepared subject (frames/, masks/, fit/, uv/ 
 backward, and its median time is given beside that of the whole step. On a shared machine read the shares, not the times.
 
     python -m benchmarks.speed                                        medians of 15
+    python -m benchmarks.speed --drawing --one-thread                 the finished avatar alone; one thread, processor time
     python -m benchmarks.speed --repeats 40 --out benchmarks/reports/speed.json
 """
 
@@ -29,6 +30,7 @@ from model.gaussians import Gaussians
 from model.losses import composite, picture_loss, surface_loss
 from model.pose import track_pose
 from model.pose_refinement import PoseCorrection
+from model.posing import SkinnedSurface, pose_points
 from model.render.rasterize import choose_backend, rasterize
 from model.training import Training, TrainingOptions
 from tasks.artifacts import read_clip, read_segmentation, read_track, require, split_frames, subject_paths, write_json
@@ -37,18 +39,25 @@ from tasks.provenance import code_commit
 from tasks.settings import Settings, load_settings
 from tasks.training_run import find_device, load_training_frames
 
+FEW_POINTS = 12_000  # of the avatar, drawn larger: what a smaller one costs
 WARM_UP = 3  # runs before the clock starts: compilation, allocation
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--drawing", action="store_true", help="only how fast the finished avatar is drawn")
+    parser.add_argument("--one-thread", action="store_true", help="one thread, processor time: for a busy machine")
     parser.add_argument("--out", type=Path, default=None)
     arguments = parser.parse_args()
+    if arguments.one_thread:
+        torch.set_num_threads(1)
+    clock = time.process_time if arguments.one_thread else time.perf_counter
     settings = load_settings()
     device = find_device(settings.render.backend)
     report: dict[str, object] = {
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {os.environ.get('OMP_NUM_THREADS', 'all')} threads, {device.type}",
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, {device.type}, load {os.getloadavg()[0]:.1f}",
+        "clock": "processor time" if arguments.one_thread else "wall",
         "torch": torch.__version__,
         "commit": code_commit(),
         "backend": choose_backend(settings.render.backend, device),
@@ -56,8 +65,10 @@ def main() -> None:
     }
     for stage in ("stage1", "stage2"):
         training = prepared(settings, stage, device)
-        parts = {name: median_ms(run, arguments.repeats, device) for name, run in parts_of(training).items()}
-        fps = {name: round(1000 / median_ms(run, arguments.repeats, device), 1) for name, run in drawings_of(training).items()}
+        measured = {} if arguments.drawing else parts_of(training)
+        parts = {name: round(float(np.median(times_ms(run, arguments.repeats, device, clock))), 2) for name, run in measured.items()}
+        times = {name: times_ms(run, arguments.repeats, device, clock) for name, run in drawings_of(training).items()}
+        fps = {name: {"median": round(1000 / np.median(ms)), "best": round(1000 / min(ms))} for name, ms in times.items()}
         report[stage] = {"points": training.avatar.atlas.num_points, "ms": parts, "frames_per_second": fps}
         show(stage, report[stage], training.options.frames_per_step)
     report["peak_memory_mb"] = peak_memory_mb(device)
@@ -124,18 +135,31 @@ def parts_of(training: Training) -> dict[str, Callable[[], None]]:
 
 
 def drawings_of(training: Training) -> dict[str, Callable[[], None]]:
-    """Drawing the finished avatar, whole frames: baked, and with what follows the pose."""
-    avatar, track = training.avatar, training.correction.track
-    white = torch.ones(3, device=avatar.device)
+    """Drawing the finished avatar, whole frames: baked, with fewer points, and with what follows the pose."""
+    avatar, track, camera, backend = training.avatar, training.correction.track, training.camera, training.backend
+    white, pose = torch.ones(3, device=avatar.device), track_pose(track, 0)
     avatar.eval()
+    with torch.no_grad():
+        baked = avatar.attributes(pose)
+    some = torch.randperm(avatar.atlas.num_points, generator=torch.Generator().manual_seed(0))[:FEW_POINTS].sort().values
+    surface = SkinnedSurface(
+        *(t[some] for t in (avatar.atlas_points_rest, avatar.atlas_normals_rest, avatar.atlas_skin_joints, avatar.atlas_skin_weights))
+    )
+    wider = (avatar.atlas.num_points / len(some)) ** 0.5  # fewer points cover the same surface
+    look = (baked.offsets[some], baked.albedo[some], baked.scales[some] * wider, avatar.light)
 
     @torch.no_grad()
-    def draw(look: Attributes | None) -> None:
-        avatar.render(track_pose(track, 0), training.camera, white, backend=training.backend, attributes=look)
+    def draw(attributes: Attributes | None) -> None:
+        avatar.render(pose, camera, white, backend=backend, attributes=attributes)
 
-    with torch.no_grad():
-        baked = avatar.attributes(track_pose(track, 0))
-    return {"baked": lambda: draw(baked)} | ({"decoded for each pose": lambda: draw(None)} if avatar.follows_pose else {})
+    @torch.no_grad()
+    def draw_few() -> None:
+        margin = {"viewer": _viewer(training), "cull_margin": avatar.options.cull_margin or 0.0}
+        means, colors, scales = pose_points(*look, avatar.joint_transforms(pose), surface, **margin)
+        rasterize(Gaussians(means, scales, colors, torch.ones_like(scales)), camera, white, backend=backend)
+
+    drawings = {"baked": lambda: draw(baked), f"baked, {len(some):,} points": draw_few}
+    return drawings | ({"decoded for each pose": lambda: draw(None)} if avatar.follows_pose else {})
 
 
 def both_ways(compute: Callable[..., list[Tensor]], *inputs: Tensor) -> Callable[[], None]:
@@ -150,16 +174,16 @@ def both_ways(compute: Callable[..., list[Tensor]], *inputs: Tensor) -> Callable
     return run
 
 
-def median_ms(run: Callable[[], None], repeats: int, device: torch.device) -> float:
-    """Milliseconds of one run, the GPU's work included."""
+def times_ms(run: Callable[[], None], repeats: int, device: torch.device, clock: Callable[[], float]) -> list[float]:
+    """Milliseconds of each run, the GPU's work included."""
     times = []
     for _ in range(WARM_UP + repeats):
-        start = time.perf_counter()
+        start = clock()
         run()
         if device.type == "cuda":
             torch.cuda.synchronize()
-        times.append(1000 * (time.perf_counter() - start))
-    return round(float(np.median(times[WARM_UP:])), 2)
+        times.append(1000 * (clock() - start))
+    return times[WARM_UP:]
 
 
 def peak_memory_mb(device: torch.device) -> dict[str, int]:

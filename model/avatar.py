@@ -228,10 +228,10 @@ class Avatar(nn.Module):
         Returns:
             Opaque Gaussians. Differentiable in attributes, transforms and light (shading does not move the body).
         """
-        surface = SkinnedSurface(self.atlas_normals_rest, self.atlas_skin_joints, self.atlas_skin_weights)
+        surface = SkinnedSurface(self.atlas_points_rest, self.atlas_normals_rest, self.atlas_skin_joints, self.atlas_skin_weights)
         margin = self.options.cull_margin
         means, colors, scales = pose_points(
-            self.atlas_points_rest + attributes.offsets,
+            attributes.offsets,
             attributes.albedo,
             attributes.scales,
             self.light,

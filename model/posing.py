@@ -1,6 +1,6 @@
 """From attributes in the rest pose to lit Gaussians in the world: skinning, culling and shading of all points at once.
 
-For a point with rest place x, rest normal n, albedo a and skinning weights w_j, under joint transforms [R_j | t_j]:
+For a point with rest place x = surface point + offset, rest normal n, albedo a and skinning weights w_j, under joint transforms [R_j | t_j]:
 
     [R | t] = sum_j w_j [R_j | t_j]     mean = R x + t     m = R n / |R n|     color = clip(a * shade(m), 0, 1)
 
@@ -23,8 +23,10 @@ from torch import Tensor
 from torch.nn import functional as nnf
 
 from model.light import MIN_SHADE, shade
+from model.render.cpu_lanes import LANES, load, spread, store
+from model.render.cpu_threads import PIECES_PER_THREAD, num_threads, run_pieces, split_range
 
-CHUNK = 2048  # points that one thread takes at a time; sums over chunks are in a fixed order
+CHUNK = 2048  # points whose gradients are summed together; sums over chunks are in a fixed order
 
 
 @dataclass(frozen=True)
@@ -32,17 +34,18 @@ class SkinnedSurface:
     """What does not change while an avatar trains.
 
     Attributes:
-        normals_rest: outward unit normals in the rest pose.
+        points_rest, normals_rest: the body's surface in the rest pose and its outward unit normals, metres.
         skin_joints, skin_weights: the joints that move each point.
     """
 
+    points_rest: Float[Tensor, "N 3"]
     normals_rest: Float[Tensor, "N 3"]
     skin_joints: Int[Tensor, "N K"]
     skin_weights: Float[Tensor, "N K"]
 
 
 def pose_points(
-    points_rest: Float[Tensor, "N 3"],
+    offsets: Float[Tensor, "N 3"],
     albedo: Float[Tensor, "N 3"],
     scales: Float[Tensor, "N"],
     light: Float[Tensor, "B 3"],
@@ -55,25 +58,25 @@ def pose_points(
     """Means, colours and scales of the points in the world.
 
     Args:
-        points_rest: with their offsets, metres.
+        offsets: from the surface's own points, metres.
         light: coefficients above degree 0; empty for no light.
         viewer: the viewer's place in the world, metres; None keeps all points.
         cull_margin: as a cosine; points beyond it are left out.
 
     Returns:
-        Differentiable in points, albedo, scales, light and (through the means) transforms.
+        Differentiable in offsets, albedo, scales, light and (through the means) transforms.
     """
-    if points_rest.device.type != "cpu" or points_rest.dtype != torch.float32:
-        return pose_points_reference(points_rest, albedo, scales, light, transforms, surface, viewer=viewer, cull_margin=cull_margin)
+    if offsets.device.type != "cpu" or offsets.dtype != torch.float32:
+        return pose_points_reference(offsets, albedo, scales, light, transforms, surface, viewer=viewer, cull_margin=cull_margin)
     place = torch.zeros(3) if viewer is None else viewer
     means, colors, kept = _PosePoints.apply(
-        points_rest, albedo, light, transforms[:, :3].reshape(-1, 12), surface, place, np.inf if viewer is None else cull_margin
+        offsets, albedo, light, transforms[:, :3].reshape(-1, 12), surface, place, np.inf if viewer is None else cull_margin
     )
     return means, colors, scales.index_select(0, kept)
 
 
 def pose_points_reference(
-    points_rest: Tensor,
+    offsets: Tensor,
     albedo: Tensor,
     scales: Tensor,
     light: Tensor,
@@ -85,7 +88,7 @@ def pose_points_reference(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The same in plain torch, in any floating type: the twin that the compiled one is tested against."""
     blended = (transforms[surface.skin_joints, :3] * surface.skin_weights[..., None, None]).sum(1)
-    means = (blended[:, :, :3] @ points_rest[..., None]).squeeze(-1) + blended[:, :, 3]
+    means = (blended[:, :, :3] @ (surface.points_rest + offsets)[..., None]).squeeze(-1) + blended[:, :, 3]
     normals = nnf.normalize((blended[:, :, :3].detach() @ surface.normals_rest[..., None]).squeeze(-1), dim=-1)
     if viewer is not None:
         towards = nnf.normalize(viewer - means.detach(), dim=-1)
@@ -96,62 +99,98 @@ def pose_points_reference(
 
 class _PosePoints(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, points, albedo, light, transforms, surface, viewer, margin):
-        fixed = [t.contiguous().numpy() for t in (surface.normals_rest, surface.skin_joints, surface.skin_weights)]
-        arrays = [t.detach().contiguous().numpy() for t in (points, albedo, light, transforms)]
-        means, normals, facing = _carry(arrays[0], arrays[3], *fixed, viewer.numpy(), np.float32(margin))
-        kept = np.flatnonzero(facing)
-        colors, shades = _light(normals, arrays[1], arrays[2], kept)
-        ctx.fixed, ctx.arrays, ctx.kept, ctx.normals, ctx.shades = fixed, arrays, kept, normals, shades
+    def forward(ctx, offsets, albedo, light, transforms, surface, viewer, margin):
+        fixed = [t.contiguous().numpy() for t in (surface.points_rest, surface.normals_rest, surface.skin_joints, surface.skin_weights)]
+        offsets, albedo, light, transforms = (t.detach().contiguous().numpy() for t in (offsets, albedo, light, transforms))
+        means, normals, facing = np.empty_like(offsets), np.empty_like(offsets), np.empty(len(offsets), np.bool_)
+        ranges = split_range(len(offsets), PIECES_PER_THREAD * num_threads())
+        counts = np.zeros(len(ranges), np.int64)
+        transforms = _padded(transforms)
+
+        def carry(part):
+            counts[part] = _carry(*ranges[part], offsets, transforms, *fixed, viewer.numpy(), np.float32(margin), means, normals, facing)
+
+        run_pieces(carry, range(len(ranges)))
+        places, num_kept = np.cumsum(counts) - counts, counts.sum()
+        kept = np.empty(num_kept, np.int64)
+        kept_means, colors, shades = (np.empty((num_kept, 3), np.float32) for _ in range(3))
+
+        def light_up(part):
+            _light(*ranges[part], places[part], facing, means, normals, albedo, light, kept, kept_means, colors, shades)
+
+        run_pieces(light_up, range(len(ranges)))
+        ctx.fixed, ctx.arrays, ctx.kept, ctx.normals, ctx.shades = fixed, (offsets, albedo, light, transforms), kept, normals, shades
         index = torch.from_numpy(kept)
         ctx.mark_non_differentiable(index)
         ctx.set_materialize_grads(False)
-        return torch.from_numpy(means[kept]), torch.from_numpy(colors), index
+        return torch.from_numpy(kept_means), torch.from_numpy(colors), index
 
     @staticmethod
     def backward(ctx, grad_means, grad_colors, _):
-        points, albedo, light, transforms = ctx.arrays
-        zeros = np.zeros((len(ctx.kept), 3), np.float32)
+        offsets, albedo, light, transforms = ctx.arrays
+        surface_points, _, joints, weights = ctx.fixed
+        kept = ctx.kept
+        zeros = np.zeros((len(kept), 3), np.float32)
         means, colors = (zeros if g is None else g.contiguous().numpy() for g in (grad_means, grad_colors))
-        to_points, to_albedo, to_light, to_transforms = _carry_back(
-            points, albedo, light, transforms, *ctx.fixed[1:], ctx.kept, ctx.normals, ctx.shades, means, colors
-        )
-        found = [torch.from_numpy(g) for g in (to_points, to_albedo, to_light.astype(np.float32), to_transforms.astype(np.float32))]
+        to_offsets, to_albedo = np.zeros_like(offsets), np.zeros_like(albedo)
+        num_chunks = -(-len(kept) // CHUNK)
+        to_light = np.zeros((num_chunks, *light.shape), np.float32)
+        to_transforms = np.zeros((num_chunks, len(transforms), 12), np.float32)
+        inputs = (offsets, albedo, light, transforms, surface_points, joints, weights, kept, ctx.normals, ctx.shades, means, colors)
+
+        def carry_back(chunks):
+            _carry_back(*chunks, *inputs, to_offsets, to_albedo, to_light, to_transforms)
+
+        run_pieces(carry_back, split_range(num_chunks, PIECES_PER_THREAD * num_threads()))
+        sums = (total.sum(0, dtype=np.float64).astype(np.float32) for total in (to_light, to_transforms))
+        found = [torch.from_numpy(g) for g in (to_offsets, to_albedo, *sums)]
         return *(g if needed else None for g, needed in zip(found, ctx.needs_input_grad, strict=False)), None, None, None
 
 
-@numba.njit(cache=True, parallel=True)
-def _carry(points, transforms, normals_rest, joints, weights, viewer, margin):
-    count, influences = joints.shape
-    means = np.empty((count, 3), np.float32)
-    normals = np.empty((count, 3), np.float32)
-    facing = np.empty(count, np.bool_)
-    for chunk in numba.prange((count + CHUNK - 1) // CHUNK):
-        blend = np.empty(12, np.float32)
-        for i in range(chunk * CHUNK, min(count, (chunk + 1) * CHUNK)):
-            blend[:] = 0
-            for k in range(influences):
-                w = weights[i, k]
-                if w > 0:
-                    row = transforms[joints[i, k]]
-                    for c in range(12):
-                        blend[c] += w * row[c]
-            x, y, z = points[i, 0], points[i, 1], points[i, 2]
-            a, b, c_ = normals_rest[i, 0], normals_rest[i, 1], normals_rest[i, 2]
-            length, towards, along = np.float32(0), np.float32(0), np.float32(0)
-            for r in range(3):
-                mean = blend[4 * r] * x + blend[4 * r + 1] * y + blend[4 * r + 2] * z + blend[4 * r + 3]
-                normal = blend[4 * r] * a + blend[4 * r + 1] * b + blend[4 * r + 2] * c_
-                means[i, r], normals[i, r] = mean, normal
-                ray = viewer[r] - mean
-                length += normal * normal
-                towards += ray * ray
-                along += ray * normal
-            norm = max(np.sqrt(length), np.float32(1e-12))
-            for r in range(3):
-                normals[i, r] /= norm
-            facing[i] = along / norm > -margin * max(np.sqrt(towards), np.float32(1e-12))
-    return means, normals, facing
+def _padded(transforms: Float[np.ndarray, "J 12"]) -> Float[np.ndarray, "J 16"]:
+    """Rows as long as two registers."""
+    return np.pad(transforms, ((0, 0), (0, 2 * LANES - 12)))
+
+
+@numba.njit(inline="always")
+def _blend(i, transforms, joints, weights, blend):
+    """Write a point's own transform, the sum of its joints' by its weights."""
+    top, bottom = spread(np.float32(0)), spread(np.float32(0))
+    for k in range(joints.shape[1]):
+        w = weights[i, k]
+        if w > 0:
+            row = joints[i, k] * (2 * LANES)
+            top += load(transforms, row) * w
+            bottom += load(transforms, row + LANES) * w
+    store(blend, 0, top)
+    store(blend, LANES, bottom)
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _carry(begin, end, offsets, transforms, points_rest, normals_rest, joints, weights, viewer, margin, means, normals, facing):
+    """Write means, normals and which points are seen; return how many are."""
+    blend = np.empty(2 * LANES, np.float32)
+    rows = transforms.reshape(-1)
+    count = 0
+    for i in range(begin, end):
+        _blend(i, rows, joints, weights, blend)
+        x, y, z = points_rest[i, 0] + offsets[i, 0], points_rest[i, 1] + offsets[i, 1], points_rest[i, 2] + offsets[i, 2]
+        a, b, c = normals_rest[i, 0], normals_rest[i, 1], normals_rest[i, 2]
+        length, towards, along = np.float32(0), np.float32(0), np.float32(0)
+        for r in range(3):
+            mean = blend[4 * r] * x + blend[4 * r + 1] * y + blend[4 * r + 2] * z + blend[4 * r + 3]
+            normal = blend[4 * r] * a + blend[4 * r + 1] * b + blend[4 * r + 2] * c
+            means[i, r], normals[i, r] = mean, normal
+            ray = viewer[r] - mean
+            length += normal * normal
+            towards += ray * ray
+            along += ray * normal
+        norm = max(np.sqrt(length), np.float32(1e-12))
+        for r in range(3):
+            normals[i, r] /= norm
+        facing[i] = along / norm > -margin * max(np.sqrt(towards), np.float32(1e-12))
+        count += facing[i]
+    return count
 
 
 @numba.njit(inline="always")
@@ -174,52 +213,44 @@ def _harmonic(k, x, y, z):
     return np.float32(15**0.5 / 2) * (x * x - y * y)
 
 
-@numba.njit(cache=True, parallel=True)
-def _light(normals, albedo, light, kept):
-    count = len(kept)
-    colors = np.empty((count, 3), np.float32)
-    shades = np.empty((count, 3), np.float32)
-    for chunk in numba.prange((count + CHUNK - 1) // CHUNK):
-        for m in range(chunk * CHUNK, min(count, (chunk + 1) * CHUNK)):
-            i = kept[m]
-            x, y, z = normals[i, 0], normals[i, 1], normals[i, 2]
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _light(begin, end, place, facing, means, normals, albedo, light, kept, kept_means, colors, shades):
+    """Write index, mean, colour and shade of a range's points that are seen, from a place on."""
+    for i in range(begin, end):
+        if not facing[i]:
+            continue
+        kept[place] = i
+        x, y, z = normals[i, 0], normals[i, 1], normals[i, 2]
+        for c in range(3):
+            kept_means[place, c] = means[i, c]
+            shades[place, c] = 1
+        for k in range(light.shape[0]):
+            h = _harmonic(k, x, y, z)
             for c in range(3):
-                shades[m, c] = 1
-            for k in range(light.shape[0]):
-                h = _harmonic(k, x, y, z)
-                for c in range(3):
-                    shades[m, c] += h * light[k, c]
-            for c in range(3):
-                value = albedo[i, c] * max(shades[m, c], np.float32(MIN_SHADE))
-                colors[m, c] = min(max(value, np.float32(0)), np.float32(1))
-    return colors, shades
+                shades[place, c] += h * light[k, c]
+        for c in range(3):
+            value = albedo[i, c] * max(shades[place, c], np.float32(MIN_SHADE))
+            colors[place, c] = min(max(value, np.float32(0)), np.float32(1))
+        place += 1
 
 
-@numba.njit(cache=True, parallel=True)
-def _carry_back(points, albedo, light, transforms, joints, weights, kept, normals, shades, grad_means, grad_colors):
-    count, influences = joints.shape
-    num_joints, num_kept = transforms.shape[0], len(kept)
-    to_points = np.zeros((count, 3), np.float32)
-    to_albedo = np.zeros((count, 3), np.float32)
-    chunks = (num_kept + CHUNK - 1) // CHUNK
-    light_sums = np.zeros((chunks, light.shape[0], 3), np.float32)
-    transform_sums = np.zeros((chunks, num_joints, 12), np.float32)
-    for chunk in numba.prange(chunks):
-        blend = np.empty(12, np.float32)
-        for m in range(chunk * CHUNK, min(num_kept, (chunk + 1) * CHUNK)):
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _carry_back(
+    first_chunk, end_chunk, offsets, albedo, light, transforms, points_rest, joints, weights, kept, normals, shades, grad_means, grad_colors,
+    to_offsets, to_albedo, light_sums, transform_sums,
+):  # fmt: skip
+    """Gradients of some chunks of the points that are seen; sums stay apart, a chunk each."""
+    blend = np.empty(2 * LANES, np.float32)
+    rows = transforms.reshape(-1)
+    for chunk in range(first_chunk, end_chunk):
+        for m in range(chunk * CHUNK, min(len(kept), (chunk + 1) * CHUNK)):
             i = kept[m]
-            blend[:] = 0
-            for k in range(influences):
-                w = weights[i, k]
-                if w > 0:
-                    row = transforms[joints[i, k]]
-                    for c in range(12):
-                        blend[c] += w * row[c]
-            x, y, z = points[i, 0], points[i, 1], points[i, 2]
+            _blend(i, rows, joints, weights, blend)
+            x, y, z = points_rest[i, 0] + offsets[i, 0], points_rest[i, 1] + offsets[i, 1], points_rest[i, 2] + offsets[i, 2]
             gx, gy, gz = grad_means[m, 0], grad_means[m, 1], grad_means[m, 2]
             for c in range(3):
-                to_points[i, c] = blend[c] * gx + blend[4 + c] * gy + blend[8 + c] * gz
-            for k in range(influences):
+                to_offsets[i, c] = blend[c] * gx + blend[4 + c] * gy + blend[8 + c] * gz
+            for k in range(joints.shape[1]):
                 w = weights[i, k]
                 if w > 0:
                     row = transform_sums[chunk, joints[i, k]]
@@ -239,9 +270,3 @@ def _carry_back(points, albedo, light, transforms, joints, weights, kept, normal
                     slope = grad_colors[m, c] * albedo[i, c]
                     for k in range(light.shape[0]):
                         light_sums[chunk, k, c] += slope * _harmonic(k, normals[i, 0], normals[i, 1], normals[i, 2])
-    to_light = np.zeros((light.shape[0], 3))
-    to_transforms = np.zeros((num_joints, 12))
-    for chunk in range(chunks):
-        to_light += light_sums[chunk]
-        to_transforms += transform_sums[chunk]
-    return to_points, to_albedo, to_light, to_transforms

@@ -12,6 +12,7 @@ tiles again from far to near, leaves one gradient per pair, and sums a Gaussian'
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -37,20 +38,20 @@ def rasterize_cpu(gaussians: Gaussians, camera: Camera, background: Float[Tensor
         Image, alpha and depth (metres times alpha). Differentiable in the Gaussians and the background.
     """
     check_camera(camera)
-    inputs = (gaussians.means, gaussians.scales, gaussians.colors, gaussians.opacities, background)
-    image, alpha, depth = _Rasterize.apply(*(tensor.float() for tensor in inputs), camera)
-    return Rendered(image, alpha, depth)
+    inputs = [x.float() for x in (gaussians.means, gaussians.scales, gaussians.colors, gaussians.opacities, background)]
+    if torch.is_grad_enabled() and any(x.requires_grad for x in inputs):
+        return Rendered(*_Rasterize.apply(*inputs, camera))
+    return Rendered(*Frame(inputs, camera).draw(for_backward=False))
 
 
 class _Rasterize(torch.autograd.Function):
     @staticmethod
     def forward(ctx, means, scales, colors, opacities, background, camera):
-        arrays = [tensor.detach().contiguous() for tensor in (means, scales, colors, opacities, background)]
-        frame = _Frame(_view(camera), camera.width, camera.height, *(array.numpy() for array in arrays))
-        ctx.frame = frame
-        ctx.save_for_backward(means, scales, colors, opacities, background)  # refuses inputs changed in place
+        inputs = (means, scales, colors, opacities, background)
+        ctx.frame = Frame(inputs, camera)
+        ctx.save_for_backward(*inputs)  # refuses inputs changed in place
         ctx.set_materialize_grads(False)
-        return frame.draw()
+        return ctx.frame.draw(for_backward=True)
 
     @staticmethod
     def backward(ctx, grad_image, grad_alpha, grad_depth):
@@ -58,65 +59,72 @@ class _Rasterize(torch.autograd.Function):
         frame = ctx.frame
         shape = (frame.height, frame.width)
         grads = [
-            torch.zeros(size) if grad is None else grad.contiguous()
+            np.zeros(size, np.float32) if grad is None else grad.contiguous().numpy()
             for grad, size in ((grad_image, (*shape, 3)), (grad_alpha, shape), (grad_depth, shape))
         ]
         return *frame.backward(*grads), None
 
 
-class _Frame:
+class Frame:
     """One picture in the making: its inputs, its lists and what its backward pass needs."""
 
-    def __init__(self, view, width, height, means, scales, colors, opacities, background):
-        self.view, self.width, self.height = view, width, height
-        self.means, self.scales, self.colors, self.opacities = means, scales, colors, opacities
-        self.background = background
-        self.tiles_x = -(-width // cpu_binning.TILE_WIDTH)
-        self.num_tiles = self.tiles_x * -(-height // cpu_binning.TILE_HEIGHT)
+    def __init__(self, inputs: Sequence[Tensor], camera: Camera):
+        self.view, self.width, self.height = _view(camera), camera.width, camera.height
+        arrays = (x.detach().contiguous().numpy() for x in inputs)
+        self.means, self.scales, self.colors, self.opacities, self.background = arrays
+        self.tiles_x = -(-self.width // cpu_binning.TILE_WIDTH)
+        self.num_tiles = self.tiles_x * -(-self.height // cpu_binning.TILE_HEIGHT)
         self.buffers = _Buffers.take()
 
     def __del__(self):
         if hasattr(self, "buffers"):
             self.buffers.give_back()
 
-    def draw(self) -> tuple[Tensor, Tensor, Tensor]:
+    def draw(self, *, for_backward: bool) -> tuple[Tensor, Tensor, Tensor]:
         """Image, alpha and depth."""
-        self._project()
-        self._deal_pairs()
-        return self._composite()
+        self.project()
+        return self._composite(for_backward)
 
-    def _project(self) -> None:
-        """Footprints, boxes and depths of all Gaussians."""
+    def project(self) -> None:
+        """Footprints of all Gaussians, and the list of each tile, not sorted yet."""
         n, get = len(self.means), self.buffers.get
         self.records = get("records", (n, cpu_project.RECORD_SIZE), np.float32)
         self.spans = get("spans", (n, 4), np.int32)
-        self.depths = get("depths", (n,), np.float32)
+        depths = get("depths", (n,), np.float32)
+        self.tile_starts = np.empty(self.num_tiles + 1, np.int64)
+        ranges = split_range(n, PIECES_PER_THREAD * num_threads())
+        counts = np.empty((len(ranges), self.num_tiles), np.int64)
+        num_pairs = np.zeros(len(ranges), np.int64)
         inputs = (self.means, self.scales, self.colors, self.opacities, self.view, self.width, self.height)
 
-        def project(piece):
-            cpu_project.project(*piece, *inputs, self.records, self.spans, self.depths)
+        def project(part):
+            cpu_project.project(*ranges[part], *inputs, self.records, self.spans, depths)
+            num_pairs[part] = cpu_binning.count_pairs(*ranges[part], self.spans, self.tiles_x, counts[part])
 
-        run_pieces(project, split_range(n, num_threads()))
+        run_pieces(project, range(len(ranges)))
+        cpu_binning.place_ranges(counts, self.tile_starts)
+        slots = np.cumsum(num_pairs) - num_pairs
+        self.keys = get("keys", (self.tile_starts[-1],), np.uint32)
+        self.pairs = get("pairs", (self.tile_starts[-1],), np.uint64)
 
-    def _deal_pairs(self) -> None:
-        """The list of Gaussians of each tile, not sorted yet, and each Gaussian's run of gradient slots."""
-        get = self.buffers.get
-        self.tile_starts = np.empty(self.num_tiles + 1, np.int64)
-        num_pairs = cpu_binning.count_pairs(self.spans, self.tiles_x, self.tile_starts)
-        self.keys, self.pairs = get("keys", (num_pairs,), np.uint32), get("pairs", (num_pairs,), np.uint64)
-        depth_bits = self.depths.view(np.uint32)
-        cpu_binning.deal_pairs(self.spans, depth_bits, self.tiles_x, self.tile_starts, self.keys, self.pairs)
+        def deal(part):
+            arguments = (self.spans, depths.view(np.uint32), self.tiles_x, counts[part], self.keys, self.pairs)
+            cpu_binning.deal_pairs(*ranges[part], slots[part], *arguments)
 
-    def _composite(self) -> tuple[Tensor, Tensor, Tensor]:
+        run_pieces(deal, range(len(ranges)))
+
+    def _composite(self, for_backward: bool) -> tuple[Tensor, Tensor, Tensor]:
         """Sort and draw every tile."""
         shape, num_pairs, get = (self.height, self.width), len(self.pairs), self.buffers.get
         spares = get("spare_keys", (num_pairs,), np.uint32), get("spare_pairs", (num_pairs,), np.uint64)
         outputs = torch.empty(*shape, 3), torch.empty(shape), torch.empty(shape)
-        self.drawn = get("drawn", (num_pairs,), np.bool_)
-        self.transmittance = get("transmittance", shape, np.float32)
-        self.last = get("last", shape, np.float32)
+        self.drawn = self.transmittance = self.last = None
+        if for_backward:
+            self.drawn = get("drawn", (num_pairs,), np.bool_)
+            self.transmittance = get("transmittance", shape, np.float32)
+            self.last = get("last", shape, np.float32)
         arguments = (
-            self.tiles_x, self.width, self.height, self.tile_starts, self.pairs, self.drawn, self.records, self.background,
+            self.tiles_x, self.width, self.height, self.tile_starts, self.pairs, self.drawn, self.records.reshape(-1), self.background,
             *(output.numpy() for output in outputs), self.transmittance, self.last,
         )  # fmt: skip
 
@@ -127,15 +135,15 @@ class _Frame:
         run_pieces(draw, self._tile_pieces())
         return outputs
 
-    def backward(self, grad_image: Tensor, grad_alpha: Tensor, grad_depth: Tensor) -> tuple[Tensor, ...]:
-        """Gradients of means, scales, colours, opacities and background."""
+    def backward(self, *picture_grads: np.ndarray) -> tuple[Tensor, ...]:
+        """From the gradients of image, alpha and depth to those of means, scales, colours, opacities and background."""
         n = len(self.means)
         pair_grads = self.buffers.get("pair_grads", (len(self.pairs), cpu_project.NUM_GRADS), np.float32)
         tile_grad_background = np.empty((self.num_tiles, 3))
         arguments = (
-            self.tiles_x, self.width, self.height, self.tile_starts, self.pairs, self.drawn, self.records, self.background,
+            self.tiles_x, self.width, self.height, self.tile_starts, self.pairs, self.drawn, self.records.reshape(-1), self.background,
             self.transmittance, self.last,
-            grad_image.numpy(), grad_alpha.numpy(), grad_depth.numpy(), pair_grads, tile_grad_background,
+            *picture_grads, pair_grads, tile_grad_background,
         )  # fmt: skip
         run_pieces(lambda tiles: cpu_composite.composite_backward(tiles, *arguments), self._tile_pieces())
 

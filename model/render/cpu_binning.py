@@ -2,7 +2,7 @@
 
 Axes: N Gaussians, P (Gaussian, tile) pairs. A pair has two numbers: its place in the list of its tile, where
 compositing walks, and its slot among the pairs of its Gaussian, where gradients are kept and summed. Pairs are dealt to
-the tiles in one pass over the Gaussians, and then every tile sorts its own, in parallel and within the cache.
+the tiles range by range of the Gaussians, each range to its own part of every list, and then every tile sorts its own.
 """
 
 from __future__ import annotations
@@ -25,28 +25,35 @@ BUCKETS = 1 << RADIX_BITS
 
 
 @njit(nogil=True, cache=True)
-def count_pairs(spans, tiles_x, tile_starts):
-    """Write where each tile's list and each Gaussian's slots start; return the number P of pairs."""
-    tile_starts[:] = 0
-    slot = 0
-    for n in range(spans.shape[0]):
-        spans[n, FIRST_SLOT] = slot
-        slot += spans[n, TILES_ACROSS] * spans[n, TILES_DOWN]
+def count_pairs(begin, end, spans, tiles_x, counts):
+    """Count how many Gaussians of a range each tile draws; return the number of pairs."""
+    counts[:] = 0
+    num_pairs = 0
+    for n in range(begin, end):
+        num_pairs += spans[n, TILES_ACROSS] * spans[n, TILES_DOWN]
         for down in range(spans[n, TILES_DOWN]):
             row = spans[n, FIRST_TILE] + down * tiles_x
             for tile in range(row, row + spans[n, TILES_ACROSS]):
-                tile_starts[tile + 1] += 1
-    for tile in range(tile_starts.shape[0] - 1):
-        tile_starts[tile + 1] += tile_starts[tile]
-    return slot
+                counts[tile] += 1
+    return num_pairs
 
 
 @njit(nogil=True, cache=True)
-def deal_pairs(spans, depth_bits, tiles_x, tile_starts, keys, pairs):
-    """Write each tile's list of pairs with their depths, in the order of the Gaussians."""
-    cursor = tile_starts[:-1].copy()
-    for n in range(spans.shape[0]):
-        slot = spans[n, FIRST_SLOT]
+def place_ranges(counts, tile_starts):
+    """Write where each tile's list starts, and in place of the counts where each range's part of it does."""
+    place = 0
+    for tile in range(counts.shape[1]):
+        tile_starts[tile] = place
+        for part in range(counts.shape[0]):
+            place, counts[part, tile] = place + counts[part, tile], place
+    tile_starts[counts.shape[1]] = place
+
+
+@njit(nogil=True, cache=True)
+def deal_pairs(begin, end, slot, spans, depth_bits, tiles_x, cursor, keys, pairs):
+    """Write a range's pairs with their depths into the tiles' lists, in the order of the Gaussians, and number their slots."""
+    for n in range(begin, end):
+        spans[n, FIRST_SLOT] = slot
         for down in range(spans[n, TILES_DOWN]):
             row = spans[n, FIRST_TILE] + down * tiles_x
             for tile in range(row, row + spans[n, TILES_ACROSS]):

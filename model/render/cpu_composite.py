@@ -1,19 +1,18 @@
 """Compositing of one tile of the picture, forward and backward: the inner loops of the CPU rasteriser.
 
-Each Gaussian is blended over the pixels of its own footprint, row by row and LANES pixels at a time, in loops that LLVM
-turns into vector instructions: they have a fixed length, no branch, and one flat array for all that a pixel holds.
-(`error_model="numpy"` matters: Python's check for division by zero is a way out of the loop, and forbids it.)
-A row's 64-bit word `alive` has one bit per column that can still take colour, so that hidden Gaussians cost little.
+A tile is cut into blocks of 4 x 2 pixels, the lanes of one register, and all that is known of a block's pixels lies
+together. For each Gaussian the blocks that its ellipse meets are listed first, without a branch, and then blended in one
+loop over that list. A block has the last rank in the tile's list (1, 2, ... from near to far) that can still matter to it:
+forward it falls to 0 once all pixels are finished, so that hidden Gaussians cost little; backward it is the last one drawn.
 """
 
 from __future__ import annotations
-
-import math
 
 import numpy as np
 from numba import njit
 
 from model.render.cpu_binning import HALF_WORD, LOWER_HALF, TILE_HEIGHT, TILE_WIDTH
+from model.render.cpu_lanes import LANES, any_of, ceil, floor, lesser, load, prefetch, select, spread, sqrt, store, total
 from model.render.cpu_project import (
     BLUE,
     CONIC_XX,
@@ -26,7 +25,6 @@ from model.render.cpu_project import (
     GRAD_GREEN,
     GRAD_RED,
     GREEN,
-    NUM_GRADS,
     OPACITY,
     REACH_Y,
     RECORD_SIZE,
@@ -44,33 +42,30 @@ from model.render.cpu_project import (
 )
 from model.render.splatting import MAX_ALPHA, MIN_TRANSMITTANCE
 
-LANES = 8  # pixels in one step: the width of an AVX register
-BATCH = 32  # records fetched together, so that their cache misses overlap
-REFRESH_STEPS = 1024  # steps between two looks at which pixels are still alive
+BLOCK_WIDTH, BLOCK_HEIGHT = 4, 2  # pixels; together the lanes of a register
+BLOCKS_ACROSS = TILE_WIDTH // BLOCK_WIDTH
+NUM_BLOCKS = BLOCKS_ACROSS * (TILE_HEIGHT // BLOCK_HEIGHT)
+AHEAD = 12  # pairs whose records are fetched into the cache before they are needed
 
-# What a tile's pixels hold, as planes: a row of every plane, then the next row, so that one step stays in few pages.
-# A pixel that is finished keeps its transmittance with the sign turned.
-PLANE = TILE_WIDTH + LANES  # a row's last step may run over the tile's edge
-NUM_PLANES = 8
-ROW = NUM_PLANES * PLANE
-TRANSMITTANCE, LAST = (np.uintp(i * PLANE) for i in (0, 1))
-RED_SUM, GREEN_SUM, BLUE_SUM, DEPTH_SUM = (np.uintp(i * PLANE) for i in (2, 3, 4, 5))  # forward
-DL_DRED, DL_DGREEN, DL_DBLUE, DL_DDEPTH, DL_DALPHA, BEHIND = (np.uintp(i * PLANE) for i in (2, 3, 4, 5, 6, 7))  # backward
+# What a block's pixels hold, a register each. A pixel that is finished keeps its transmittance with the sign turned.
+TRANSMITTANCE, LAST = (i * LANES for i in (0, 1))
+RED_SUM, GREEN_SUM, BLUE_SUM, DEPTH_SUM = (i * LANES for i in (2, 3, 4, 5))  # forward
+DL_DRED, DL_DGREEN, DL_DBLUE, DL_DDEPTH, DL_DALPHA, BEHIND = (i * LANES for i in (2, 3, 4, 5, 6, 7))  # backward
+BLOCK_SIZE = 8 * LANES
 
 ZERO, HALF, ONE, TWO = np.float32(0), np.float32(0.5), np.float32(1), np.float32(2)
 ALPHA_CEILING, TRANSMITTANCE_FLOOR = np.float32(MAX_ALPHA), np.float32(MIN_TRANSMITTANCE)
+COLUMN_OF_LANE = np.array([i % BLOCK_WIDTH for i in range(LANES)], np.float32)
+ROW_OF_LANE = np.array([i // BLOCK_WIDTH for i in range(LANES)], np.float32)
+COUNTING = np.arange(LANES, dtype=np.float32)
 SPAN_SLACK = np.float32(1e-3)  # pixels; rounding must not lose the footprint's edge, and the power test is exact
+NOWHERE = np.float32(-1e6)  # pixels; half the width of a row outside the ellipse
+ROW_ENDS = TILE_HEIGHT + LANES  # where the rows' ends stand, behind their beginnings
 FASTMATH = {"contract", "nsz", "arcp"}
 
 # exp(-p / 8) on 0 <= p <= 4.5 as a polynomial (Chebyshev nodes), then squared three times
 _NODES = 2.25 + 2.25 * np.cos(np.pi * (np.arange(64) + 0.5) / 64)
 E5, E4, E3, E2, E1, E0 = (np.float32(c) for c in np.polyfit(_NODES, np.exp(-_NODES / 8), 5))
-
-
-@njit(fastmath={"nsz"})  # said outright: numba hands down the fastmath of whichever kernel is compiled first
-def offset(pixel, cell, fraction):
-    """From a footprint's centre to a pixel's, exact near the centre; compiled without leave to reorder the sum."""
-    return (np.float32(pixel) - cell) - fraction
 
 
 @njit(inline="always", error_model="numpy", fastmath=FASTMATH)
@@ -83,46 +78,36 @@ def exp_of_minus(power):
 
 
 @njit(inline="always", error_model="numpy", fastmath=FASTMATH)
-def row_span(center, slope, room, tightness, dy, columns):
-    """First and one-past-last column of a tile where a footprint's ellipse meets a row.
+def list_blocks(records, first, tile_x, tile_y, rank, last_ranks, row_edges, blocks):
+    """Write the blocks of a tile that a footprint's ellipse meets and where its rank still matters; return their number.
 
-    From a dx^2 + 2 b dx dy + c dy^2 = 2 cut:  dx = slope dy +- sqrt(room - tightness dy^2)
+    A row's ends come from a dx^2 + 2 b dx dy + c dy^2 = 2 cut:  dx = slope dy +- sqrt(room - tightness dy^2)
     """
-    middle, half = center + slope * dy, math.sqrt(max(room - tightness * dy * dy, ZERO)) + SPAN_SLACK
-    return np.int64(max(np.ceil(middle - half), ZERO)), np.int64(min(np.floor(middle + half) + ONE, columns))
-
-
-@njit(inline="always", error_model="numpy", fastmath=FASTMATH)
-def ellipse(record, tile_x):
-    """What `row_span` needs of a footprint: centre in the tile's columns, slope, room, tightness."""
-    a, b, c = record[CONIC_XX], record[CONIC_XY], record[CONIC_YY]
+    a, b, c = records[first + CONIC_XX], records[first + CONIC_XY], records[first + CONIC_YY]
     per_a = ONE / a
-    center = (record[U_CELL] - np.float32(tile_x)) + record[U_FRACTION]
-    return center, -b * per_a, TWO * record[CUT_POWER] * per_a, (c - b * b * per_a) * per_a
-
-
-@njit(inline="always")
-def row_range(record, tile_y, rows):
-    """First and one-past-last row of a tile that a footprint reaches."""
-    middle = (record[V_CELL] - np.float32(tile_y)) + record[V_FRACTION]
-    reach = record[REACH_Y] + SPAN_SLACK
-    return np.int64(max(np.ceil(middle - reach), ZERO)), np.int64(min(np.floor(middle + reach) + ONE, np.float32(rows)))
-
-
-@njit(nogil=True, cache=True)
-def refresh_alive(state, alive, rows, columns):
-    """Look up which pixels can still take colour; return whether any can."""
-    any_alive = False
-    for row in range(rows):
-        if alive[row] == 0:
-            continue
-        bits = np.uint64(0)
-        for column in range(columns):
-            if state[row * ROW + column] > ZERO:
-                bits |= np.uint64(1) << np.uint64(column)
-        alive[row] = bits
-        any_alive |= bits != 0
-    return any_alive
+    slope, room, tightness = -b * per_a, TWO * records[first + CUT_POWER] * per_a, (c - b * b * per_a) * per_a
+    center_x = (records[first + U_CELL] - np.float32(tile_x)) + records[first + U_FRACTION]
+    center_y = (records[first + V_CELL] - np.float32(tile_y)) + records[first + V_FRACTION]
+    reach = records[first + REACH_Y] + SPAN_SLACK
+    row_begin = np.int64(max(center_y - reach, ZERO)) & ~(BLOCK_HEIGHT - 1)
+    row_end = np.int64(min(max(center_y + reach + ONE, ZERO), np.float32(TILE_HEIGHT)))
+    counting = load(COUNTING, 0)
+    for row in range(row_begin, row_end, LANES):
+        dy = (np.float32(row) - center_y) + counting
+        square = room - tightness * (dy * dy)
+        half = select(square >= -ONE, sqrt(select(square > ZERO, square, ZERO)) + SPAN_SLACK, NOWHERE)
+        middle = center_x + slope * dy
+        store(row_edges, row, ceil(middle - half))
+        store(row_edges, row + ROW_ENDS, floor(middle + half))
+    count = 0
+    for row in range(row_begin, row_end, BLOCK_HEIGHT):
+        begin = max(min(row_edges[row], row_edges[row + 1]), ZERO)
+        end = min(max(row_edges[row + ROW_ENDS], row_edges[row + ROW_ENDS + 1]), np.float32(TILE_WIDTH - 1))
+        in_row = (row // BLOCK_HEIGHT) * BLOCKS_ACROSS
+        for block in range(in_row + (np.int64(begin) >> 2), in_row + (np.int64(end) >> 2) + 1):
+            blocks[count] = block
+            count += np.int64(rank <= last_ranks[block])
+    return count
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=FASTMATH)
@@ -130,10 +115,21 @@ def composite(
     tiles, tiles_x, width, height, tile_starts, pairs, pair_drawn, records, background,
     image, alpha_image, depth_image, transmittance_image, last_image,
 ):  # fmt: skip
-    """Draw some tiles: colour, alpha, depth, and what backward needs (transmittance, last Gaussian drawn)."""
-    state = np.empty(TILE_HEIGHT * ROW, np.float32)
-    alive = np.empty(TILE_HEIGHT, np.uint64)
-    batch = np.empty((BATCH, RECORD_SIZE), np.float32)
+    """Draw some tiles from their sorted lists.
+
+    Without gradients to come, `pair_drawn`, `transmittance_image` and `last_image` are None.
+
+    Writes:
+        image, alpha_image, depth_image: the picture.
+        transmittance_image: transmittance behind the last Gaussian drawn at each pixel.
+        last_image: its rank in the tile's list, counted from 1; 0 for none.
+        pair_drawn: false for pairs that changed no pixel.
+    """
+    state = np.empty(NUM_BLOCKS * BLOCK_SIZE, np.float32)
+    last_ranks = np.empty(NUM_BLOCKS, np.float32)
+    row_edges = np.empty(2 * ROW_ENDS, np.float32)
+    blocks = np.empty(NUM_BLOCKS + 1, np.int64)
+    column_of_lane, row_of_lane = load(COLUMN_OF_LANE, 0), load(ROW_OF_LANE, 0)
     red_behind, green_behind, blue_behind = background[0], background[1], background[2]
     for tile in tiles:
         tile_x, tile_y = (tile % tiles_x) * TILE_WIDTH, (tile // tiles_x) * TILE_HEIGHT
@@ -144,74 +140,67 @@ def composite(
                 for x in range(tile_x, tile_x + columns):
                     image[y, x, 0], image[y, x, 1], image[y, x, 2] = red_behind, green_behind, blue_behind
                     alpha_image[y, x] = depth_image[y, x] = ZERO
-                    transmittance_image[y, x] = ONE
-                    last_image[y, x] = ZERO
+                    if last_image is not None:
+                        transmittance_image[y, x] = ONE
+                        last_image[y, x] = ZERO
             continue
 
         state[:] = ZERO
-        for row in range(rows):
-            for column in range(columns):
-                state[row * ROW + column] = ONE
-            alive[row] = np.uint64(0xFFFFFFFFFFFFFFFF)
-        refresh_alive(state, alive, rows, columns)
-        steps = 0
-        any_alive = True
-        for batch_start in range(start, end, BATCH):
-            batch_end = min(batch_start + BATCH, end)
-            if not any_alive:
-                pair_drawn[batch_start:batch_end] = False
-                continue
-            for i in range(batch_start, batch_end):
-                for j in range(RECORD_SIZE):
-                    batch[i - batch_start, j] = records[pairs[i] >> HALF_WORD, j]
-            for i in range(batch_start, batch_end):
-                record = batch[i - batch_start]
-                half_a, b, half_c = HALF * record[CONIC_XX], record[CONIC_XY], HALF * record[CONIC_YY]
-                cut, opacity = record[CUT_POWER], record[OPACITY]
-                red, green, blue, depth = record[RED], record[GREEN], record[BLUE], record[DEPTH]
-                rank = np.float32(i - start + 1)
-                drawn = False
-                center, slope, room, tightness = ellipse(record, tile_x)
-                row_begin, row_end = row_range(record, tile_y, rows)
-                for row in range(row_begin, row_end):
-                    if alive[row] == 0:
-                        continue
-                    dy = offset(row + tile_y, record[V_CELL], record[V_FRACTION])
-                    column_begin, column_end = row_span(center, slope, room, tightness, dy, np.float32(columns))
-                    b_dy, c_dy_dy = b * dy, half_c * dy * dy
-                    for column in range(column_begin, column_end, LANES):
-                        if (alive[row] >> np.uint64(column)) & np.uint64(0xFF) == 0:
-                            continue
-                        drawn = True
-                        steps += 1
-                        dx_first = offset(column + tile_x, record[U_CELL], record[U_FRACTION])
-                        base = row * ROW + column
-                        for lane in range(LANES):
-                            p = np.uintp(base + lane)
-                            dx = dx_first + np.float32(lane)
-                            power = c_dy_dy + dx * (b_dy + half_a * dx)
-                            alpha = min(opacity * exp_of_minus(power), ALPHA_CEILING)
-                            before = state[TRANSMITTANCE + p]
-                            after = before - before * alpha
-                            inside = (power <= cut) & (before > ZERO)
-                            draws = inside & (after >= TRANSMITTANCE_FLOOR)
-                            stops = inside & (after < TRANSMITTANCE_FLOOR)
-                            weight = alpha * before if draws else ZERO
-                            kept = -before if stops else before
-                            state[TRANSMITTANCE + p] = after if draws else kept
-                            state[LAST + p] = rank if draws else state[LAST + p]
-                            state[RED_SUM + p] += weight * red
-                            state[GREEN_SUM + p] += weight * green
-                            state[BLUE_SUM + p] += weight * blue
-                            state[DEPTH_SUM + p] += weight * depth
-                pair_drawn[i] = drawn
-            if steps >= REFRESH_STEPS:
-                steps = 0
-                any_alive = refresh_alive(state, alive, rows, columns)
+        open_blocks = 0
+        for block in range(NUM_BLOCKS):
+            column = np.float32((block % BLOCKS_ACROSS) * BLOCK_WIDTH) + column_of_lane
+            row = np.float32((block // BLOCKS_ACROSS) * BLOCK_HEIGHT) + row_of_lane
+            on_picture = (column < np.float32(columns)) & (row < np.float32(rows))
+            store(state, block * BLOCK_SIZE + TRANSMITTANCE, select(on_picture, ONE, ZERO))
+            last_ranks[block] = np.float32(np.inf) if any_of(on_picture) else ZERO
+            open_blocks += any_of(on_picture)
+
+        for i in range(start, end):
+            prefetch(records, np.int64(pairs[min(i + AHEAD, end - 1)] >> HALF_WORD) * RECORD_SIZE)
+            if open_blocks == 0:
+                if pair_drawn is not None:
+                    pair_drawn[i:end] = False
+                break
+            first = np.int64(pairs[i] >> HALF_WORD) * RECORD_SIZE
+            rank = np.float32(i - start + 1)
+            count = list_blocks(records, first, tile_x, tile_y, rank, last_ranks, row_edges, blocks)
+            if pair_drawn is not None:
+                pair_drawn[i] = count > 0
+            half_a, b, half_c = HALF * records[first + CONIC_XX], records[first + CONIC_XY], HALF * records[first + CONIC_YY]
+            cut, opacity = records[first + CUT_POWER], records[first + OPACITY]
+            red, green, blue = records[first + RED], records[first + GREEN], records[first + BLUE]
+            depth = records[first + DEPTH]
+            cell_x, cell_y = records[first + U_CELL] - np.float32(tile_x), records[first + V_CELL] - np.float32(tile_y)
+            fraction_x, fraction_y = records[first + U_FRACTION], records[first + V_FRACTION]
+            for k in range(count):
+                block = blocks[k]
+                p = block * BLOCK_SIZE
+                dx = ((np.float32((block % BLOCKS_ACROSS) * BLOCK_WIDTH) - cell_x) - fraction_x) + column_of_lane
+                dy = ((np.float32((block // BLOCKS_ACROSS) * BLOCK_HEIGHT) - cell_y) - fraction_y) + row_of_lane
+                power = dx * (half_a * dx + b * dy) + half_c * (dy * dy)
+                alpha = lesser(opacity * exp_of_minus(power), ALPHA_CEILING)
+                before = load(state, p + TRANSMITTANCE)
+                inside = (power <= cut) & (before > ZERO)
+                after = before - alpha * before
+                draws, stops = inside & (after >= TRANSMITTANCE_FLOOR), inside & (after < TRANSMITTANCE_FLOOR)
+                weight = select(draws, alpha * before, ZERO)
+                left = before - weight
+                left = select(stops, ZERO - left, left)
+                store(state, p + TRANSMITTANCE, left)
+                if last_image is not None:
+                    last = load(state, p + LAST)  # as a sum: LLVM turns a choice into a masked store, slow on AMD
+                    store(state, p + LAST, last + select(draws, rank - last, ZERO))
+                store(state, p + RED_SUM, load(state, p + RED_SUM) + weight * red)
+                store(state, p + GREEN_SUM, load(state, p + GREEN_SUM) + weight * green)
+                store(state, p + BLUE_SUM, load(state, p + BLUE_SUM) + weight * blue)
+                store(state, p + DEPTH_SUM, load(state, p + DEPTH_SUM) + weight * depth)
+                if not any_of(left > ZERO):
+                    last_ranks[block] = ZERO
+                    open_blocks -= 1
 
         for row in range(rows):
             for column in range(columns):
-                p = np.uintp(row * ROW + column)
+                p = pixel_place(row, column)
                 y, x = row + tile_y, column + tile_x
                 left = abs(state[TRANSMITTANCE + p])
                 image[y, x, 0] = state[RED_SUM + p] + left * red_behind
@@ -219,11 +208,19 @@ def composite(
                 image[y, x, 2] = state[BLUE_SUM + p] + left * blue_behind
                 depth_image[y, x] = state[DEPTH_SUM + p]
                 alpha_image[y, x] = ONE - left
-                transmittance_image[y, x] = left
-                last_image[y, x] = state[LAST + p]
+                if last_image is not None:
+                    transmittance_image[y, x] = left
+                    last_image[y, x] = state[LAST + p]
 
 
-@njit(nogil=True, cache=True, error_model="numpy", fastmath=FASTMATH | {"reassoc"})
+@njit(inline="always")
+def pixel_place(row, column):
+    """Where a tile's pixel stands in the first register of its block."""
+    block = (row // BLOCK_HEIGHT) * BLOCKS_ACROSS + column // BLOCK_WIDTH
+    return block * BLOCK_SIZE + (row % BLOCK_HEIGHT) * BLOCK_WIDTH + column % BLOCK_WIDTH
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath=FASTMATH)
 def composite_backward(
     tiles, tiles_x, width, height, tile_starts, pairs, pair_drawn, records, background,
     transmittance_image, last_image, grad_image, grad_alpha, grad_depth, pair_grads, tile_grad_background,
@@ -234,17 +231,22 @@ def composite_backward(
 
         dL/dalpha_i = T_i (value_i - behind_i),  behind_{i-1} = behind_i + alpha_i (value_i - behind_i),  T_i = T_{i+1} / (1 - alpha_i)
     """
-    state = np.empty(TILE_HEIGHT * ROW, np.float32)
-    batch = np.empty((BATCH, RECORD_SIZE), np.float32)
+    state = np.empty(NUM_BLOCKS * BLOCK_SIZE, np.float32)
+    last_ranks = np.empty(NUM_BLOCKS, np.float32)
+    row_edges = np.empty(2 * ROW_ENDS, np.float32)
+    blocks = np.empty(NUM_BLOCKS + 1, np.int64)
+    column_of_lane, row_of_lane = load(COLUMN_OF_LANE, 0), load(ROW_OF_LANE, 0)
+    zero = spread(ZERO)
     for tile in tiles:
         tile_x, tile_y = (tile % tiles_x) * TILE_WIDTH, (tile // tiles_x) * TILE_HEIGHT
         columns, rows = min(TILE_WIDTH, width - tile_x), min(TILE_HEIGHT, height - tile_y)
         start, end = tile_starts[tile], tile_starts[tile + 1]
         red_sum, green_sum, blue_sum = 0.0, 0.0, 0.0
         state[:] = ZERO
+        last_ranks[:] = ZERO
         for row in range(rows):
             for column in range(columns):
-                p = np.uintp(row * ROW + column)
+                p = pixel_place(row, column)
                 y, x = row + tile_y, column + tile_x
                 left = transmittance_image[y, x]
                 red, green, blue = grad_image[y, x, 0], grad_image[y, x, 1], grad_image[y, x, 2]
@@ -259,73 +261,60 @@ def composite_backward(
                 state[DL_DBLUE + p] = blue
                 state[DL_DDEPTH + p] = grad_depth[y, x]
                 state[DL_DALPHA + p] = grad_alpha[y, x]
+                block = p // BLOCK_SIZE
+                last_ranks[block] = max(last_ranks[block], last_image[y, x])
         tile_grad_background[tile, 0] = red_sum
         tile_grad_background[tile, 1] = green_sum
         tile_grad_background[tile, 2] = blue_sum
 
-        for batch_end in range(end, start, -BATCH):
-            batch_start = max(batch_end - BATCH, start)
-            for i in range(batch_start, batch_end):
-                if pair_drawn[i]:
-                    for j in range(RECORD_SIZE):
-                        batch[i - batch_start, j] = records[pairs[i] >> HALF_WORD, j]
-            for i in range(batch_end - 1, batch_start - 1, -1):
-                slot = pairs[i] & LOWER_HALF
-                if not pair_drawn[i]:
-                    for j in range(NUM_GRADS):
-                        pair_grads[slot, j] = ZERO
-                    continue
-                record = batch[i - batch_start]
-                half_a, b, half_c = HALF * record[CONIC_XX], record[CONIC_XY], HALF * record[CONIC_YY]
-                cut, opacity = record[CUT_POWER], record[OPACITY]
-                red, green, blue, depth = record[RED], record[GREEN], record[BLUE], record[DEPTH]
-                rank = np.float32(i - start + 1)
-                sum_red, sum_green, sum_blue, sum_z = ZERO, ZERO, ZERO, ZERO
-                sum_1, sum_x, sum_y, sum_xx, sum_xy, sum_yy = ZERO, ZERO, ZERO, ZERO, ZERO, ZERO
-                center, slope, room, tightness = ellipse(record, tile_x)
-                row_begin, row_end = row_range(record, tile_y, rows)
-                for row in range(row_begin, row_end):
-                    dy = offset(row + tile_y, record[V_CELL], record[V_FRACTION])
-                    column_begin, column_end = row_span(center, slope, room, tightness, dy, np.float32(columns))
-                    b_dy, c_dy_dy = b * dy, half_c * dy * dy
-                    row_1, row_x, row_xx = ZERO, ZERO, ZERO
-                    for column in range(column_begin, column_end, LANES):
-                        dx_first = offset(column + tile_x, record[U_CELL], record[U_FRACTION])
-                        base = row * ROW + column
-                        for lane in range(LANES):
-                            p = np.uintp(base + lane)
-                            dx = dx_first + np.float32(lane)
-                            power = c_dy_dy + dx * (b_dy + half_a * dx)
-                            raw = opacity * exp_of_minus(power)
-                            draws = (power <= cut) & (rank <= state[LAST + p])
-                            raw = raw if draws else ZERO
-                            alpha = min(raw, ALPHA_CEILING)
-                            before = state[TRANSMITTANCE + p] / (ONE - alpha)
-                            grad_red, grad_green = state[DL_DRED + p], state[DL_DGREEN + p]
-                            grad_blue = state[DL_DBLUE + p]
-                            grad_z = state[DL_DDEPTH + p]
-                            value = state[DL_DALPHA + p]
-                            value += red * grad_red + green * grad_green + blue * grad_blue + depth * grad_z
-                            behind = state[BEHIND + p]
-                            contrast = value - behind
-                            state[BEHIND + p] = behind + alpha * contrast
-                            state[TRANSMITTANCE + p] = before
-                            weight = alpha * before
-                            pull = raw * before * contrast  # -dL/dpower
-                            sum_red += weight * grad_red
-                            sum_green += weight * grad_green
-                            sum_blue += weight * grad_blue
-                            sum_z += weight * grad_z
-                            row_1 += pull
-                            row_x += pull * dx
-                            row_xx += pull * dx * dx
-                    sum_1 += row_1
-                    sum_x += row_x
-                    sum_xx += row_xx
-                    sum_y += row_1 * dy
-                    sum_xy += row_x * dy
-                    sum_yy += row_1 * dy * dy
-                grads = pair_grads[slot]
-                grads[GRAD_RED], grads[GRAD_GREEN], grads[GRAD_BLUE], grads[GRAD_DEPTH] = sum_red, sum_green, sum_blue, sum_z
-                grads[SUM_1], grads[SUM_X], grads[SUM_Y] = sum_1, sum_x, sum_y
-                grads[SUM_XX], grads[SUM_XY], grads[SUM_YY] = sum_xx, sum_xy, sum_yy
+        for i in range(end - 1, start - 1, -1):
+            prefetch(records, np.int64(pairs[max(i - AHEAD, start)] >> HALF_WORD) * RECORD_SIZE)
+            grads = pair_grads[pairs[i] & LOWER_HALF]
+            if not pair_drawn[i]:
+                grads[:] = ZERO
+                continue
+            first = np.int64(pairs[i] >> HALF_WORD) * RECORD_SIZE
+            rank = np.float32(i - start + 1)
+            count = list_blocks(records, first, tile_x, tile_y, rank, last_ranks, row_edges, blocks)
+            half_a, b, half_c = HALF * records[first + CONIC_XX], records[first + CONIC_XY], HALF * records[first + CONIC_YY]
+            cut, opacity = records[first + CUT_POWER], records[first + OPACITY]
+            red, green, blue = records[first + RED], records[first + GREEN], records[first + BLUE]
+            depth = records[first + DEPTH]
+            cell_x, cell_y = records[first + U_CELL] - np.float32(tile_x), records[first + V_CELL] - np.float32(tile_y)
+            fraction_x, fraction_y = records[first + U_FRACTION], records[first + V_FRACTION]
+            sum_red, sum_green, sum_blue, sum_z = zero, zero, zero, zero
+            sum_1, sum_x, sum_y, sum_xx, sum_xy, sum_yy = zero, zero, zero, zero, zero, zero
+            for k in range(count):
+                block = blocks[k]
+                p = block * BLOCK_SIZE
+                dx = ((np.float32((block % BLOCKS_ACROSS) * BLOCK_WIDTH) - cell_x) - fraction_x) + column_of_lane
+                dy = ((np.float32((block // BLOCKS_ACROSS) * BLOCK_HEIGHT) - cell_y) - fraction_y) + row_of_lane
+                power = dx * (half_a * dx + b * dy) + half_c * (dy * dy)
+                draws = (power <= cut) & (load(state, p + LAST) >= rank)
+                raw = select(draws, opacity * exp_of_minus(power), ZERO)
+                alpha = lesser(raw, ALPHA_CEILING)
+                before = load(state, p + TRANSMITTANCE) / (ONE - alpha)
+                grad_red, grad_green = load(state, p + DL_DRED), load(state, p + DL_DGREEN)
+                grad_blue, grad_z = load(state, p + DL_DBLUE), load(state, p + DL_DDEPTH)
+                value = load(state, p + DL_DALPHA) + red * grad_red + green * grad_green + blue * grad_blue + depth * grad_z
+                behind = load(state, p + BEHIND)
+                contrast = value - behind
+                store(state, p + BEHIND, behind + alpha * contrast)
+                store(state, p + TRANSMITTANCE, before)
+                weight = alpha * before
+                pull = raw * before * contrast  # -dL/dpower
+                pull_x, pull_y = pull * dx, pull * dy
+                sum_red += weight * grad_red
+                sum_green += weight * grad_green
+                sum_blue += weight * grad_blue
+                sum_z += weight * grad_z
+                sum_1 += pull
+                sum_x += pull_x
+                sum_y += pull_y
+                sum_xx += pull_x * dx
+                sum_xy += pull_x * dy
+                sum_yy += pull_y * dy
+            grads[GRAD_RED], grads[GRAD_GREEN] = total(sum_red), total(sum_green)
+            grads[GRAD_BLUE], grads[GRAD_DEPTH] = total(sum_blue), total(sum_z)
+            grads[SUM_1], grads[SUM_X], grads[SUM_Y] = total(sum_1), total(sum_x), total(sum_y)
+            grads[SUM_XX], grads[SUM_XY], grads[SUM_YY] = total(sum_xx), total(sum_xy), total(sum_yy)

@@ -30,6 +30,7 @@ SUM_1, SUM_X, SUM_Y, SUM_XX, SUM_XY, SUM_YY = 4, 5, 6, 7, 8, 9  # moments of -dL
 NUM_GRADS = 10
 
 MAX_POWER = CUTOFF_SIGMAS**2 / 2
+OPACITY_OF_FULL_EXTENT = MIN_ALPHA * math.exp(MAX_POWER)  # fainter Gaussians end where alpha falls under MIN_ALPHA
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -47,23 +48,24 @@ def project(begin, end, means, scales, colors, opacities, view, width, height, r
         if not (finite and z >= NEAR_PLANE_M and opacity >= MIN_ALPHA):
             continue
 
-        x_over_z, y_over_z = x / z, y / z
+        per_z = 1 / z
+        x_over_z, y_over_z = x * per_z, y * per_z
         slope_x = min(max(x_over_z, view[X_MIN]), view[X_MAX])
         slope_y = min(max(y_over_z, view[Y_MIN]), view[Y_MAX])
-        variance = (scale / z) ** 2
+        variance = (scale * per_z) ** 2
         var_x = variance * view[FX] ** 2 * (1 + slope_x**2) + DILATION_PX2
         var_y = variance * view[FY] ** 2 * (1 + slope_y**2) + DILATION_PX2
         cov_xy = variance * view[FX] * view[FY] * slope_x * slope_y
         determinant = var_x * var_y - cov_xy**2
         u = view[FX] * x_over_z + view[CX] - 0.5  # so that pixel j's centre is at u = j
         v = view[FY] * y_over_z + view[CY] - 0.5
-        cut_power = min(MAX_POWER, math.log(opacity / MIN_ALPHA))
+        cut_power = MAX_POWER if opacity >= OPACITY_OF_FULL_EXTENT else math.log(opacity / MIN_ALPHA)
         reach_x, reach_y = math.sqrt(2 * cut_power * var_x), math.sqrt(2 * cut_power * var_y)
         if not math.isfinite(determinant):
             continue
 
-        x0, x1 = max(math.ceil(u - reach_x), 0.0), min(math.floor(u + reach_x) + 1.0, float(width))
-        y0, y1 = max(math.ceil(v - reach_y), 0.0), min(math.floor(v + reach_y) + 1.0, float(height))
+        x0, x1 = max(np.ceil(u - reach_x), 0.0), min(np.floor(u + reach_x) + 1.0, float(width))
+        y0, y1 = max(np.ceil(v - reach_y), 0.0), min(np.floor(v + reach_y) + 1.0, float(height))
         if x0 >= x1 or y0 >= y1:
             continue
         tile_x, tile_y = int(x0) // TILE_WIDTH, int(y0) // TILE_HEIGHT
@@ -71,10 +73,11 @@ def project(begin, end, means, scales, colors, opacities, view, width, height, r
         spans[n, TILES_ACROSS] = (int(x1) - 1) // TILE_WIDTH - tile_x + 1
         spans[n, TILES_DOWN] = (int(y1) - 1) // TILE_HEIGHT - tile_y + 1
         depths[n] = z
-        records[n, U_CELL], records[n, V_CELL] = math.floor(u), math.floor(v)
-        records[n, U_FRACTION], records[n, V_FRACTION] = u - math.floor(u), v - math.floor(v)
-        records[n, CONIC_XX], records[n, CONIC_YY] = var_y / determinant, var_x / determinant
-        records[n, CONIC_XY] = -cov_xy / determinant
+        records[n, U_CELL], records[n, V_CELL] = np.floor(u), np.floor(v)
+        records[n, U_FRACTION], records[n, V_FRACTION] = u - np.floor(u), v - np.floor(v)
+        per_determinant = 1 / determinant
+        records[n, CONIC_XX], records[n, CONIC_YY] = var_y * per_determinant, var_x * per_determinant
+        records[n, CONIC_XY] = -cov_xy * per_determinant
         records[n, CUT_POWER], records[n, REACH_Y] = cut_power, reach_y
         records[n, OPACITY], records[n, DEPTH] = opacity, z
         records[n, RED], records[n, GREEN], records[n, BLUE] = colors[n, 0], colors[n, 1], colors[n, 2]

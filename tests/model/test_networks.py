@@ -137,7 +137,7 @@ def posing_case() -> tuple[list[torch.Tensor], SkinnedSurface, torch.Tensor]:
     inputs = [randn(num_points, 3), torch.rand(num_points, 3, generator=generator), torch.rand(num_points, generator=generator)]
     inputs += [0.2 * randn(8, 3), transforms]
     joints = torch.randint(0, num_joints, (num_points, 4), generator=generator)
-    surface = SkinnedSurface(nnf.normalize(randn(num_points, 3), dim=-1), joints, torch.softmax(randn(num_points, 4), 1))
+    surface = SkinnedSurface(randn(num_points, 3), nnf.normalize(randn(num_points, 3), dim=-1), joints, torch.softmax(randn(num_points, 4), 1))
     return inputs, surface, torch.tensor([0.0, 0.0, -3.0])
 
 
@@ -145,7 +145,7 @@ def test_compiled_posing_equals_its_float64_twin_gradients_included(posing_case:
     inputs, surface, viewer = posing_case
     single = [t.clone().requires_grad_() for t in inputs]
     double = [t.double().requires_grad_() for t in inputs]
-    surface64 = SkinnedSurface(surface.normals_rest.double(), surface.skin_joints, surface.skin_weights.double())
+    surface64 = SkinnedSurface(surface.points_rest.double(), surface.normals_rest.double(), surface.skin_joints, surface.skin_weights.double())
     fast = pose_points(*single, surface, viewer=viewer, cull_margin=0.2)
     plain = pose_points_reference(*double, surface64, viewer=viewer.double(), cull_margin=0.2)
     weights = [torch.randn(t.shape, generator=torch.Generator().manual_seed(1)) for t in fast]
@@ -159,8 +159,9 @@ def test_points_that_face_away_are_left_out(posing_case: tuple) -> None:
     inputs, surface, viewer = posing_case
     inputs[4] = torch.eye(4).repeat(5, 1, 1)
     means, _, _ = pose_points(*inputs, surface, viewer=viewer, cull_margin=0.0)
-    facing = (surface.normals_rest * (viewer - inputs[0])).sum(1) > 0
-    assert torch.allclose(means, inputs[0][facing], atol=1e-6)
+    points = surface.points_rest + inputs[0]
+    facing = (surface.normals_rest * (viewer - points)).sum(1) > 0
+    assert torch.allclose(means, points[facing], atol=1e-6)
     assert len(pose_points(*inputs, surface, viewer=None, cull_margin=0.0)[0]) == len(inputs[0])
 
 
