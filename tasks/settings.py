@@ -123,7 +123,7 @@ class FitSmplSettings(Section):
 class RefineFitSettings(Section):
     look: str
     resolution: PositiveInt
-    map_resolution: Literal[32, 64, 128, 256]
+    map_resolution: int = Field(ge=16, le=256)
     focal_spread: PositiveFloat
     options: RefineSection
 

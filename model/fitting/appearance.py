@@ -30,6 +30,7 @@ from model.fitting.kinematics import SurfacePoints
 from model.fitting.objective import BodyFitProblem, FitBody, Spreads
 from model.fitting.observations import FitState, Observations
 from model.fitting.rotations import vector_from_rotation
+from model.fitting.sides import Pictures, choose_sides
 from model.pose import track_pose
 from model.pose_refinement import PoseCorrection
 from model.training import Training, TrainingFrames, TrainingOptions, run_training, settle_statistics
@@ -51,6 +52,7 @@ class RefineOptions:
         tracks: of one frame, at most.
         strength: how many independent points all tracks of a frame count as; neighbours err together.
         point_spread: m, of a surface point from where the avatar has it.
+        side_rounds: rounds, counted from 0, after which each limb's side of depth is chosen anew, by what its drawing shows.
         shape_turn: deg that the person has to turn by for shape and focal length to be solved for too; seen from fewer sides,
             they would take up what clothes do.
         adjust_steps: Gauss-Newton steps in each round.
@@ -64,6 +66,7 @@ class RefineOptions:
     tracks: int
     strength: float
     point_spread: float
+    side_rounds: list[int]
     shape_turn: float
     adjust_steps: int
 
@@ -122,6 +125,9 @@ def refine_on_appearance(
         tracks, off_px = follow(clip, avatar, attributes, track, options, seed=seed + number, backend=backend)
         state = adjust_motion(clip, avatar, attributes, state, tracks, spreads, options)
         reshape(avatar, clip.model, state.betas)
+        if number in options.side_rounds:
+            track = as_track(clip.track, clip.seen, state)
+            state, _ = choose_sides(clip.body, clip.seen, spreads, state, Pictures(clip.frames, track, avatar, attributes, backend))
         on_round(Round(number, state, off_px))
         if stop_asked():
             return state

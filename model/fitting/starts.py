@@ -214,6 +214,13 @@ def limb_cost(body: FitBody, seen: Observations, spreads: Spreads, state: FitSta
     return cost, posed.joints[:, list(limb.joints[1:])] - posed.joints[:, :1]
 
 
+def limb_jumps(joints: Float[Tensor, "F K 2 3"], times: Float[Tensor, "F"]) -> Float[Tensor, "F-1 K K"]:
+    """What it costs a limb, whose two outer joints are given beside the root, to get from each way to each way of the next frame."""
+    apart = ((joints[:-1, :, None] - joints[1:, None]) ** 2).sum((-1, -2))
+    gaps = (times[1:] - times[:-1])[:, None, None]
+    return (0.5 * apart / (LIMB_SPEED * gaps) ** 2).clamp(max=MAX_JUMP)
+
+
 def _inside_trunk(R: Tensor, joints: Tensor, limb: Limb) -> Float[Tensor, "F"]:
     """What it costs that the forearm passes through the trunk: an elliptic column from the pelvis to the neck."""
     elbow, wrist = joints[:, limb.joints[1]], joints[:, limb.joints[2]]
@@ -247,12 +254,9 @@ def choose_limbs(
     settled, _ = _settle(body, seen, spreads, starts, K)
     on_step()
     many, pose, paths = seen.repeat(K), state.body_pose.clone(), []
-    gaps = (seen.times[1:] - seen.times[:-1])[:, None, None]
     for limb in LIMBS:
         cost, joints = limb_cost(body, many, spreads, settled, limb)
-        joints = joints.unflatten(0, (K, F)).transpose(0, 1)
-        apart = ((joints[:-1, :, None] - joints[1:, None]) ** 2).sum((-1, -2))
-        path = cheapest_path(cost.unflatten(0, (K, F)).T, (0.5 * apart / (LIMB_SPEED * gaps) ** 2).clamp(max=MAX_JUMP))
+        path = cheapest_path(cost.unflatten(0, (K, F)).T, limb_jumps(joints.unflatten(0, (K, F)).transpose(0, 1), seen.times))
         taken = settled.body_pose.unflatten(0, (K, F))[path, torch.arange(F)]
         turned = list(limb.turned)
         pose[:, turned] = taken[:, turned]

@@ -15,7 +15,9 @@ from model.fitting.appearance import Clip, RefineOptions, Round, as_track, refin
 from model.fitting.fit import Silhouettes, pair_outlines, pose_state
 from model.fitting.objective import BodyFitProblem
 from model.fitting.observations import FitState
+from model.fitting.sides import Pictures, choose_sides, drawn_ways
 from model.fitting.solver import minimise
+from model.fitting.starts import LIMBS
 from model.pose import track_pose
 from model.training import TrainingFrames
 from model.uv.atlas import bake_atlas, body_surface
@@ -24,8 +26,9 @@ from tests.model.fitting_scene import CENTRE, FOCAL, SPREADS, Scene, make_scene
 
 SIZE = 256  # px; the scene's camera speaks of 512
 OPTIONS = RefineOptions(
-    rounds=3, first_steps=80, steps=30, later_rate=0.5, points=600, tracks=200, strength=200.0, point_spread=0.03, shape_turn=0.0, adjust_steps=3
-)
+    rounds=3, first_steps=80, steps=30, later_rate=0.5, points=600, tracks=200, strength=200.0, point_spread=0.03, side_rounds=[1], shape_turn=0.0,
+    adjust_steps=3,
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -61,14 +64,20 @@ def new_avatar(model, betas: torch.Tensor) -> Avatar:
 
 
 @pytest.fixture(scope="module")
-def clip(scene: Scene, model) -> Clip:
-    """The true motion, filmed: a person in blotches."""
-    track = as_track(blank_track(scene, model), scene.seen, scene.truth)
+def painted(scene: Scene, model) -> tuple[Avatar, Attributes]:
+    """A person in blotches."""
     avatar = new_avatar(model, scene.truth.betas)
     x, y, z = (45 * avatar.atlas_points_rest).T
     blotches = 0.5 + 0.2 * torch.sin(x + 1.3 * y) + 0.2 * torch.sin(1.7 * z - 0.9 * y + 1.0) + 0.1 * torch.sin(2.3 * y)
     paint = torch.stack([blotches, 0.8 * blotches, 1 - blotches], -1).clamp(0, 1)
-    look = Attributes(torch.zeros_like(avatar.atlas_points_rest), paint, 0.7 * avatar.atlas_spacing)
+    return avatar, Attributes(torch.zeros_like(avatar.atlas_points_rest), paint, 0.7 * avatar.atlas_spacing)
+
+
+@pytest.fixture(scope="module")
+def clip(scene: Scene, model, painted: tuple[Avatar, Attributes]) -> Clip:
+    """The true motion, filmed."""
+    track = as_track(blank_track(scene, model), scene.seen, scene.truth)
+    avatar, look = painted
     images, masks = [], []
     for row in range(track.num_frames):
         with torch.no_grad():
@@ -92,6 +101,41 @@ def refine(clip: Clip, scene: Scene, state: FitState, model, **changes) -> FitSt
     training = dataclasses.replace(TRAINING, rates=dataclasses.replace(RATES, networks=1e-2, features=2e-2, texel_colors=3e-2))
     avatar = new_avatar(model, state.betas)
     return refine_on_appearance(clip, avatar, state, SPREADS, training, OPTIONS, backend="cpu", seed=0, **changes)
+
+
+def sides_chosen(clip: Clip, scene: Scene, painted: tuple[Avatar, Attributes], state: FitState, rows: list[int]) -> tuple[FitState, int]:
+    """The sides that the frames of some rows choose."""
+    avatar, look = painted
+    frames = TrainingFrames(clip.frames.rows[rows], clip.frames.images[rows], clip.frames.masks[rows])
+    pictures = Pictures(frames, as_track(clip.track, scene.seen, state), avatar, look, "cpu")
+    return choose_sides(scene.body, scene.seen, SPREADS, state, pictures)
+
+
+def test_a_forearm_on_the_wrong_side_is_put_right_by_its_drawing_also_where_there_is_no_frame(clip: Clip, scene: Scene, painted) -> None:
+    elbow, wrong = LIMBS[0].joints[1] - 1, [4, 5, 6, 7]
+    mirrored = scene.truth.body_pose.clone()
+    mirrored[wrong] = drawn_ways(scene.body, scene.truth, LIMBS[0])[1][wrong]
+    start = dataclasses.replace(scene.truth, body_pose=mirrored)
+    before = scene.error_mm(start)[wrong, 20]
+    chosen, changed = sides_chosen(clip, scene, painted, start, [k for k in range(12) if k != 5])
+    after = scene.error_mm(chosen)[wrong, 20]
+    assert before.min() > 90 and after.max() < 1, (before, after)
+    assert changed == len(wrong)
+    assert torch.equal(chosen.body_pose[:4, elbow], scene.truth.body_pose[:4, elbow])
+
+
+def test_an_arm_that_was_lost_for_a_frame_is_brought_back(clip: Clip, scene: Scene, painted) -> None:
+    lost = scene.truth.body_pose.clone()
+    lost[6, LIMBS[0].joints[0] - 1, 2] += 2.0  # thrown up
+    start = dataclasses.replace(scene.truth, body_pose=lost)
+    chosen, changed = sides_chosen(clip, scene, painted, start, list(range(12)))
+    assert scene.error_mm(start)[6, 20] > 400 and scene.error_mm(chosen)[6, 20] < 120
+    assert changed == 1
+
+
+def test_limbs_on_the_right_side_stay(clip: Clip, scene: Scene, painted) -> None:
+    chosen, changed = sides_chosen(clip, scene, painted, scene.truth, list(range(12)))
+    assert changed == 0 and torch.equal(chosen.body_pose, scene.truth.body_pose)
 
 
 @pytest.mark.slow

@@ -1,0 +1,147 @@
+"""On which side of depth each limb lies, asked of the picture: the avatar is drawn both ways and compared with the frame.
+
+Mirrored in depth, a limb keeps its outline but shows its other side: the palm for the back of the hand, lit for shaded, in
+front of the trunk for behind it. Landmarks cannot tell the two apart (model/fitting/starts.py chooses by what is usual), and
+no adjustment gets from one to the other; a drawing can, once the person's look is known. And where an adjustment has lost a
+limb for a few frames, hidden as it was, the frames around say where it must have been.
+
+Axes: F frames, K ways (as it is; lower bone mirrored; upper bone; both; as the frames around have it), H x W pixels. Lengths in the picture are px.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from model.avatar import Attributes, Avatar
+from model.body.track import BodyTrack
+from model.fitting import terms
+from model.fitting.kinematics import pose_skeleton
+from model.fitting.objective import FitBody, Spreads
+from model.fitting.observations import FitState, Observations
+from model.fitting.rotations import rotation_from_vector, unit, vector_from_rotation
+from model.fitting.starts import LIMBS, Limb, aim_limb, cheapest_path, limb_cost, limb_jumps, mirror_in_depth
+from model.losses import composite
+from model.pose import BodyPose
+from model.training import TrainingFrames
+
+BACKGROUND = 0.5  # grey behind drawing and frame
+BLUR = 0.004  # of the person's height: a mirrored limb need not lie to the pixel
+MARGIN = 0.09  # of the person's height, around the limb's joints: flesh, sleeve and hand
+COLOUR_SPREAD = 0.1  # 0..1, usual difference of a drawing that is right
+INDEPENDENT = 0.012  # of the person's height, side of the square whose pixels err together
+MOST_EVIDENCE = 8.0  # of one frame; a limb that is drawn in the wrong place either way says little, however much it differs
+DIRECTION_UNKNOWN = 1e3  # rad
+NUM_WAYS = 5
+BRIDGED = 2  # frames: a limb that is lost for up to three frames is brought back
+NOTICEABLE = 0.05  # m by which a joint of the limb has to move for a way to be worth drawing
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What drawings are compared with, and how they are made."""
+
+    frames: TrainingFrames
+    track: BodyTrack
+    avatar: Avatar
+    attributes: Attributes
+    backend: str
+
+
+def choose_sides(body: FitBody, seen: Observations, spreads: Spreads, state: FitState, pictures: Pictures) -> tuple[FitState, int]:
+    """Settle for each limb and frame on the way that the pictures, the pose prior and the limb's speed prefer together.
+
+    What the landmarks say of directions in depth does not count here; in frames without a picture the neighbours decide.
+
+    Args:
+        pictures: their track is `state`.
+
+    Returns:
+        The state, and in how many frames (counted for each limb) another way was taken.
+    """
+    many, spreads = seen.repeat(NUM_WAYS), dataclasses.replace(spreads, direction=DIRECTION_UNKNOWN)
+    frames, pose, changed = torch.arange(len(seen.times)), state.body_pose.clone(), 0
+    for limb in LIMBS:
+        ways = drawn_ways(body, state, limb)
+        stacked = dataclasses.replace(state.repeat(NUM_WAYS), body_pose=torch.cat(ways))
+        cost, outer = (t.unflatten(0, (NUM_WAYS, -1)).transpose(0, 1) for t in limb_cost(body, many, spreads, stacked, limb))
+        joints = pose_skeleton(body.skeleton, stacked.betas, stacked.root, stacked.transl, stacked.body_pose).joints
+        places = joints[:, list(limb.joints)].unflatten(0, (NUM_WAYS, -1)).transpose(0, 1)
+        cost = cost + picture_costs(seen, state, ways, places, pictures)
+        path = cheapest_path(cost, limb_jumps(outer, seen.times))
+        turned = list(limb.turned)
+        pose[:, turned] = torch.stack(ways)[path, frames][:, turned]
+        changed += int((path > 0).sum())
+    return dataclasses.replace(state, body_pose=pose), changed
+
+
+def drawn_ways(body: FitBody, state: FitState, limb: Limb) -> list[Float[Tensor, "F J-1 3"]]:
+    """Poses with one limb as it is, its lower bone mirrored in depth, its upper bone, both, and as the frames around have it."""
+    joints = pose_skeleton(body.skeleton, state.betas, state.root, state.transl, state.body_pose).joints
+    a, b, c = (joints[:, j] for j in limb.joints)
+    upper, lower = unit(b - a), unit(c - b)
+    upper_mirrored, lower_mirrored = mirror_in_depth(upper, a), mirror_in_depth(lower, b)
+    aims = [(upper, lower_mirrored), (upper_mirrored, lower), (upper_mirrored, lower_mirrored)]
+    return [state.body_pose, *(aim_limb(body, state, limb, *aim).body_pose for aim in aims), between_frames(state.body_pose)]
+
+
+def between_frames(pose: Float[Tensor, "F J 3"]) -> Float[Tensor, "F J 3"]:
+    """Each joint half way between its rotations BRIDGED frames before and after, nearer to the ends between fewer."""
+    frames = torch.arange(len(pose))
+    reach = torch.minimum(torch.minimum(frames, frames.flip(0)), torch.tensor(BRIDGED))
+    before, after = rotation_from_vector(pose[frames - reach]), rotation_from_vector(pose[frames + reach])
+    return vector_from_rotation(before @ rotation_from_vector(0.5 * vector_from_rotation(before.mT @ after)))
+
+
+def picture_costs(
+    seen: Observations, state: FitState, ways: list[Float[Tensor, "F J-1 3"]], places: Float[Tensor, "F K 3 3"], pictures: Pictures
+) -> Float[Tensor, "F K"]:
+    """How much worse each way's drawing matches each frame than the first one's, half squared spreads; 0 where there is no frame.
+
+    A way that hardly differs from the first one costs infinitely much: it would change nothing.
+
+    Args:
+        places: of the limb's three joints in each way, m, camera axes.
+    """
+    differs = ((places - places[:, :1]).norm(dim=-1) > NOTICEABLE).any(-1)
+    differs[:, 0] = True
+    costs = torch.zeros(places.shape[:2], dtype=torch.float64).masked_fill(~differs, torch.inf)
+    pixels, _ = terms.project(places, seen.focal_px * state.log_focal.exp(), seen.principal)
+    for k, row in enumerate(pictures.frames.rows.tolist()):
+        drawn = torch.nonzero(differs[row]).squeeze(-1).tolist()
+        window = _window(pixels[row, drawn], MARGIN * seen.height_px, pictures)
+        if len(drawn) == 1 or window is None:
+            continue
+        image, mask = pictures.frames.picture(k, window)
+        wanted = composite(image, mask, torch.full((3,), BACKGROUND)).numpy()
+        errors = [_difference(pictures, ways[way][row], row, window, wanted, seen.height_px) for way in drawn]
+        costs[row, drawn] = (torch.tensor(errors, dtype=torch.float64) - errors[0]).clamp(-MOST_EVIDENCE, MOST_EVIDENCE)
+    return costs
+
+
+def _window(pixels: Float[Tensor, "K 3 2"], margin: float, pictures: Pictures) -> tuple[int, int, int, int] | None:
+    """x, y, width and height of the part of the picture that shows a limb in some ways; None where it lies outside."""
+    size = torch.tensor([pictures.track.width, pictures.track.height])
+    low = (pixels.flatten(0, 1).amin(0) - margin).floor().long().clamp_min(0)
+    high = torch.minimum((pixels.flatten(0, 1).amax(0) + margin).ceil().long(), size)
+    width, height = (high - low).tolist()
+    return (*low.tolist(), width, height) if width > 0 and height > 0 else None
+
+
+@torch.no_grad()
+def _difference(
+    pictures: Pictures, body_pose: Float[Tensor, "J-1 3"], row: int, window: tuple[int, int, int, int], wanted: Float[np.ndarray, "H W 3"], height_px: float
+) -> float:
+    """Half the squared difference of drawing and frame in a window, both blurred, in usual differences of independent patches."""
+    avatar, track = pictures.avatar, pictures.track
+    pose = BodyPose(*(t.to(avatar.device) for t in (track.global_orient[row], body_pose.float(), track.transl[row])))
+    background = torch.full((3,), BACKGROUND, device=avatar.device)
+    drawn = avatar.render(pose, track.camera.crop(*window), background, backend=pictures.backend, attributes=pictures.attributes)
+    off = cv2.GaussianBlur(drawn.image.cpu().numpy() - wanted, (0, 0), BLUR * height_px)
+    return 0.5 * float((off**2).mean(-1).sum()) / (COLOUR_SPREAD**2 * (INDEPENDENT * height_px) ** 2)
