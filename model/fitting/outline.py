@@ -2,8 +2,8 @@
 
 Axes: F frames, H x W pixels of the working size, V vertices, P pulls of a frame. A pull ties one vertex that lies on the
 body's outline to one point of the mask's outline, across the outline only: as in iterated closest points, the pairs are found
-anew every few steps. Where the mask reaches beyond the body (clothes) the pull is weaker than where the body leaves it, and far weaker
-at crown and soles: everybody has hair or shoes.
+anew every few steps. Where the mask reaches beyond the body (clothes) the pull is weaker than where the body leaves it, and far
+weaker at crown and soles: everybody has hair or shoes.
 """
 
 from __future__ import annotations
@@ -184,7 +184,8 @@ def add_outline(
     """Outline vertices come to lie on the mask's outline; sliding along it is free.
 
     Args:
-        spread_px: how far the body usually reaches beyond the mask; the mask beyond the body: by outline_slack as much. radius: of the robust kernel, in spreads.
+        spread_px: how far the body usually reaches beyond the mask; the mask reaches outline_slack times as far beyond the body.
+        radius: of the robust kernel, in spreads.
     """
     focal = seen.focal_px * state.log_focal.exp()
     pixels, by_point = terms.project(place_surface(body.surface, pulls.vertices, posed, state.betas), focal, seen.principal)
