@@ -44,6 +44,7 @@ from tasks.video_file import open_video
 FPS = 10  # of the cast's films: every frame of them is fitted
 FILM = {"fps": FPS, "seconds": SECONDS, "novel_views": 2, "novel_pose_rows": 4}  # what differs from the demo's film
 DATA = ("data/", "work/", "results/", "${")  # dependencies that are made, not written
+PERFECT = 0.003  # fit_smpl.landmark where landmarks are the true body's: what its joints lie beside the fitter's, share of the height
 STAGES = ("make_demo", "extract_frames", "segment_person", "fit_smpl")
 
 
@@ -88,7 +89,7 @@ class Variant:
     Attributes:
         focal: the guess of the focal length, as a share of the true one; None: as the pipeline guesses it.
         known: whether that is said to be known.
-        perfect: whether the landmarks are those of the true body rather than detected ones.
+        perfect: whether the landmarks are those of the true body rather than detected ones, and trusted to PERFECT.
     """
 
     focal: float | None = None
@@ -183,14 +184,14 @@ def fit_variant(member: Member, name: str, settings: Settings, *, as_is: bool) -
     """Fit a member's frames in one of VARIANTS, unless that is current; returns the folder of track.npz and fit.json."""
     folder = member.paths.fit if name == "fit" else member.paths.work / "fits" / name
     variant, keys = VARIANTS[name], stage_keys(settings, json.dumps(film_settings(member, settings).model_dump()))
-    key = keys["fit_smpl"] + repr(variant)
+    key = keys["fit_smpl"] + repr(variant) + (str(PERFECT) if variant.perfect else "")
     _keep_current(member, name, key, folder / "track.npz", lambda: _fit(member, variant, folder, settings), as_is=as_is)
     return folder
 
 
 def _fit(member: Member, variant: Variant, folder: Path, settings: Settings) -> None:
     paths, model = member.paths, load_body_model(settings.body.model, uv_path=settings.body.uv)
-    clip, body = read_inputs(paths), fit_body_of(model)
+    clip, body, chosen = read_inputs(paths), fit_body_of(model), settings.fit_smpl
     if variant.focal is not None:
         focal = variant.focal * float(true_K(member.truth(), clip.info)[0, 0])
         clip = replace(clip, info=replace(clip.info, focal_px=focal, focal_known=variant.known))
@@ -198,11 +199,12 @@ def _fit(member: Member, variant: Variant, folder: Path, settings: Settings) -> 
     if variant.perfect:
         points = true_landmarks(member, clip.info, model)
         detected = Detected(points, np.ones(points.shape[:2]), detected.points_world, {})
-    seen = see(detected, clip, settings.fit_smpl)
+        chosen = chosen.model_copy(update={"landmark": PERFECT})
+    seen = see(detected, clip, chosen)
     start, clock = time.perf_counter(), time.process_time()
-    state = fit(body, seen, clip, settings.fit_smpl)
+    state = fit(body, seen, clip, chosen)
     seconds, processor = time.perf_counter() - start, time.process_time() - clock
-    score = score_fit(body, seen, clip.silhouettes, spreads_of(settings.fit_smpl), state)
+    score = score_fit(body, seen, clip.silhouettes, spreads_of(chosen), state)
     with replaced_folder(folder) as part:
         write_track(part / "track.npz", track_of(clip, model, seen, state, score))
         write_fit_state(part / "state.npz", seen, state)

@@ -22,6 +22,7 @@ BONES: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...] = (
     ((11,), (13,)), ((13,), (15,)), ((12,), (14,)), ((14,), (16,)),
     ((23,), (25,)), ((25,), (27,)), ((24,), (26,)), ((26,), (28,)), ((8,), (7,)),
 )  # fmt: skip
+LEG_BONES = (7, 8, 9, 10)  # rows of BONES
 
 
 def bone_mixtures(dtype: torch.dtype = torch.float64) -> Float[Tensor, "B 33"]:

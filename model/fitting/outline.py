@@ -2,7 +2,8 @@
 
 Axes: F frames, H x W pixels of the working size, V vertices, P pulls of a frame. A pull ties one vertex that lies on the
 body's outline to one point of the mask's outline, across the outline only: as in iterated closest points, the pairs are found
-anew every few steps. Where the mask reaches beyond the body (clothes, hair) the pull is weaker than where the body leaves it.
+anew every few steps. Where the mask reaches beyond the body (clothes) the pull is weaker than where the body leaves it, and far
+weaker at crown and soles: everybody has hair or shoes.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 WORKING_SIZE = 256  # px, longer side at which outlines are compared
 PULLS_EACH_WAY = 80  # outline points a frame, from the body to the mask and from the mask to the body
 CLOTHES_SLACK = 2.5  # the mask may reach this much further beyond the body than the body beyond the mask
+HAIR_SLACK = 10.0  # the same at crown and soles, which would pass for height
+CROWN, SOLES = 0.05, 0.02  # shares of the height, from the top and from the bottom of the body at rest
 MIN_NORMAL_AGREEMENT = 0.5  # cosine between the outlines' normals; other pairs lie on opposite sides of a limb
 
 
@@ -167,6 +170,13 @@ def find_pulls(
     return OutlinePulls(*(torch.from_numpy(a) for a in (rows, targets, normals, weights)))
 
 
+def outline_slack(vertices: Float[Tensor, "V 3"]) -> Float[Tensor, "V"]:
+    """How much further the mask may reach beyond each vertex of the body at rest than the body beyond the mask."""
+    y = vertices[:, 1]
+    along = (y - y.min()) / (y.max() - y.min())
+    return torch.where((along > 1 - CROWN) | (along < SOLES), HAIR_SLACK, CLOTHES_SLACK).to(y.dtype)
+
+
 def add_outline(
     model: NormalEquations, body: FitBody, seen: Observations, state: FitState, posed: Posed, pulls: OutlinePulls,
     *, spread_px: float, radius: float = 4.0, only_motion: bool = False,
@@ -174,12 +184,14 @@ def add_outline(
     """Outline vertices come to lie on the mask's outline; sliding along it is free.
 
     Args:
-        spread_px: how far the body usually reaches beyond the mask. radius: of the robust kernel, in spreads.
+        spread_px: how far the body usually reaches beyond the mask; the mask reaches outline_slack times as far beyond the body.
+        radius: of the robust kernel, in spreads.
     """
     focal = seen.focal_px * state.log_focal.exp()
     pixels, by_point = terms.project(place_surface(body.surface, pulls.vertices, posed, state.betas), focal, seen.principal)
     residuals = ((pixels - pulls.targets) * pulls.normals).sum(-1)
-    spread = torch.where(residuals > 0, spread_px, spread_px * CLOTHES_SLACK)
+    slack = outline_slack(body.surface.vertices)[pulls.vertices]
+    spread = torch.where(residuals > 0, torch.full_like(slack, spread_px), spread_px * slack)
     residuals = residuals / spread
     rho, kernel = terms.robust_kernel(residuals**2, radius)
     across = (pulls.normals[..., None, :] @ by_point).squeeze(-2) / spread[..., None]

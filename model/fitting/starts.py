@@ -17,7 +17,7 @@ from torch import Tensor
 
 from model.fitting import terms
 from model.fitting.kinematics import place, pose_skeleton
-from model.fitting.objective import BodyFitProblem, FitBody, Spreads, landmark_shares
+from model.fitting.objective import BodyFitProblem, FitBody, Spreads, direction_shares, landmark_shares
 from model.fitting.observations import BONES, FitState, Observations, bone_mixtures
 from model.fitting.rotations import rotation_between, unit, vector_from_rotation
 from model.fitting.solver import minimise_each_frame
@@ -204,7 +204,7 @@ def limb_cost(body: FitBody, seen: Observations, spreads: Spreads, state: FitSta
     bones = list(limb.bones)
     heading = unit(bone_mixtures()[bones] @ x)
     rho, _ = terms.robust_kernel(((heading - seen.directions[:, bones]) ** 2).sum(-1) / spreads.direction**2, 3.0)
-    cost = cost + (rho * seen.confidence[:, [BONES[k][1][0] for k in bones]]).sum(-1)
+    cost = cost + (rho * seen.confidence[:, [BONES[k][1][0] for k in bones]] * direction_shares()[bones]).sum(-1)
     pose, prior, turned = state.body_pose[:, list(limb.turned)], body.prior, list(limb.turned)
     cost = cost + 0.5 * spreads.prior * (((pose - prior.mean[turned]) / prior.spread[turned]) ** 2).sum((1, 2))
     beyond = (pose - prior.highest[turned]).clamp_min(0) + (pose - prior.lowest[turned]).clamp_max(0)

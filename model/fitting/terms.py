@@ -91,6 +91,7 @@ def add_directions(
     mixtures: Float[Tensor, "B L"],
     *,
     spread: float,
+    share: Float[Tensor, "B"],
     radius: float = 3.0,
     only_motion: bool = False,
 ) -> None:
@@ -98,7 +99,7 @@ def add_directions(
 
     Args:
         landmarks, turned: as in add_reprojection.
-        spread: of a direction, rad. radius: of the robust kernel, in spreads.
+        spread: of a direction, rad. share: how much each bone counts. radius: of the robust kernel, in spreads.
     """
     x, by_motion, by_beta = landmarks
     bones = mixtures @ x
@@ -107,7 +108,7 @@ def add_directions(
     across = (torch.eye(3, dtype=x.dtype) - heading[..., :, None] * heading[..., None, :]) / length[..., None]
     residuals = (heading - seen.directions) / spread
     trust = (mixtures.abs() > 0).to(x.dtype) @ seen.confidence[..., None]
-    trust = trust.squeeze(-1) / (mixtures.abs() > 0).sum(-1)
+    trust = share * trust.squeeze(-1) / (mixtures.abs() > 0).sum(-1)
     rho, kernel = robust_kernel((residuals**2).sum(-1), radius)
     by_own = across @ torch.einsum("bl,flxd->fbxd", mixtures, by_motion) / spread
     by_shared = None

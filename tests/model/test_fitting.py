@@ -14,7 +14,7 @@ import torch
 from model.fitting import fit, starts, terms
 from model.fitting.fit import Silhouettes, fit_clip, pose_state, refine_on_silhouettes, skin_surface
 from model.fitting.objective import BodyFitProblem
-from model.fitting.outline import find_outline, render_faces
+from model.fitting.outline import CLOTHES_SLACK, HAIR_SLACK, find_outline, outline_slack, render_faces
 from model.fitting.score import body_masks, score_fit
 from model.fitting.solver import NormalEquations, minimise, solve_arrow
 
@@ -231,6 +231,11 @@ def test_the_cheapest_path_is_that_of_trying_all() -> None:
     paths = torch.cartesian_prod(*[torch.arange(3)] * 5)
     totals = costs[torch.arange(5), paths].sum(1) + jumps[torch.arange(4), paths[:, :-1], paths[:, 1:]].sum(1)
     assert torch.equal(starts.cheapest_path(costs, jumps), paths[totals.argmin()])
+
+
+def test_hair_and_soles_do_not_pass_for_height() -> None:
+    slack = outline_slack(torch.tensor([[0, -1.0, 0], [0, -0.95, 0], [0, 0.5, 0], [0, 0.6, 0]]))  # sole, ankle, brow, crown; m
+    assert slack.tolist() == [HAIR_SLACK, CLOTHES_SLACK, CLOTHES_SLACK, HAIR_SLACK]
 
 
 def test_an_outline_points_out_of_the_mask_and_leaves_the_pictures_border_alone() -> None:
