@@ -100,6 +100,7 @@ class SegmentPersonSettings(Section):
 class FitSmplSettings(Section):
     import_track: Annotated[str | None, Field(alias="import")]
     import_refine: bool
+    height: Annotated[float, Field(ge=0.5, le=2.6)] | None
     landmark: PositiveFloat
     radius: PositiveFloat
     direction: PositiveFloat

@@ -58,6 +58,7 @@ class Spreads:
         shape: of each shape coefficient. tilt: of the camera, rad.
         stature: of the body's height, m. One camera cannot see it, while every term that speaks of metres favours a small body
             near the camera a little in each frame; so this is far less than a population's.
+        height: what the body's height is believed to be, barefoot, m; None: that of the model's mean body.
     """
 
     landmark: float
@@ -77,6 +78,7 @@ class Spreads:
     shape: float
     tilt: float
     stature: float
+    height: float | None = None
 
 
 @dataclass(frozen=True)
@@ -234,9 +236,12 @@ class BodyFitProblem:
         model.add_shared(state.betas / self.spreads.shape, torch.full_like(state.betas, 1 / self.spreads.shape), 0)
         rest, by_beta = self.body.surface.vertices[:, 1], self.body.surface.vertices_by_beta[:, 1]
         taller = (by_beta[rest.argmax()] - by_beta[rest.argmin()]) / self.spreads.stature
+        mean_height = float(rest.max() - rest.min())
+        believed = mean_height if self.spreads.height is None else self.spreads.height
+        off = taller @ state.betas - (believed - mean_height) / self.spreads.stature
         model.H_shared[:S, :S] += taller[:, None] * taller
-        model.g_shared[:S] += taller * (taller @ state.betas)
-        model.shared_cost = model.shared_cost + 0.5 * (taller @ state.betas) ** 2
+        model.g_shared[:S] += taller * off
+        model.shared_cost = model.shared_cost + 0.5 * off**2
         inverse = (1 / offset_spreads(self.spreads.offset)).repeat_interleave(3)
         model.add_shared(state.offsets.flatten() * inverse, inverse, S)
         inverse = torch.full((1,), 1 / self.seen.focal_spread, dtype=state.betas.dtype)

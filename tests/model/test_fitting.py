@@ -15,7 +15,7 @@ from model.fitting import fit, starts, terms
 from model.fitting.fit import Silhouettes, fit_clip, pose_state, refine_on_silhouettes, skin_surface
 from model.fitting.objective import BodyFitProblem
 from model.fitting.outline import CLOTHES_SLACK, HAIR_SLACK, find_outline, outline_slack, render_faces
-from model.fitting.score import body_masks, score_fit
+from model.fitting.score import body_height, body_masks, score_fit
 from model.fitting.solver import NormalEquations, minimise, solve_arrow
 
 _spec = importlib.util.spec_from_file_location("fitting_scene", Path(__file__).with_name("fitting_scene.py"))
@@ -53,6 +53,14 @@ def test_exact_landmarks_give_the_pose_back_within_25_mm(scene: fitting_scene.Sc
 def test_the_same_clip_gives_the_same_fit(short: fitting_scene.Scene) -> None:
     first, again = (fit_clip(short.body, short.seen, None, SPREADS) for _ in range(2))
     assert torch.equal(again.body_pose, first.body_pose) and torch.equal(again.transl, first.transl)
+
+
+def test_a_known_height_sets_the_scale(short: fitting_scene.Scene) -> None:
+    guessed, known = (fit_clip(short.body, short.seen, None, replace(SPREADS, height=height)) for height in (None, 1.85))
+    assert body_height(short.body, guessed.betas) < 1.75
+    assert body_height(short.body, known.betas) == pytest.approx(1.85, abs=0.03)
+    taller = body_height(short.body, known.betas) / body_height(short.body, guessed.betas)
+    assert float((known.transl[:, 2] / guessed.transl[:, 2]).mean()) == pytest.approx(taller, abs=0.02)  # and farther away
 
 
 def test_an_arm_that_starts_mirrored_in_depth_is_put_right(scene: fitting_scene.Scene) -> None:
