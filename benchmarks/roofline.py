@@ -4,8 +4,8 @@
 
 Work is counted, not estimated: how many blocks of eight pixels are blended for how many (Gaussian, tile) pairs. The limits
 are measured in the same minute, with the same threads: multiply-adds in registers, and copying memory. A share near 1 of
-either limit means that only less work can make it faster. Scenes are those of benchmarks/rasterizer.py. On a machine that is busy with other work,
-`--one-thread` leaves the scaling out, for which the clock on the wall is needed.
+either limit means that only less work can make it faster. Scenes are those of benchmarks/rasterizer.py. On a machine that is
+busy with other work, `--one-thread` leaves the scaling out, for which the clock on the wall is needed.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from benchmarks.rasterizer import SIZES, describe_machine, make_camera, make_fig
 from model.render import cpu_binning, cpu_composite
 from model.render.cpu import Frame
 from model.render.cpu_lanes import LANES, load, spread, total
+from model.render.cpu_project import RECORD_SIZE
 from model.render.cpu_threads import run_pieces
 
 REPEATS = 12
@@ -63,7 +64,7 @@ def count_blocks(tiles_x, height, width, tile_starts, pairs, pair_drawn, records
                 last_ranks[block] = max(last_ranks[block], last_image[y, x])
         for i in range(tile_starts[tile], tile_starts[tile + 1]):
             if pair_drawn[i]:
-                first, rank = np.int64(pairs[i] >> cpu_binning.HALF_WORD) * 16, np.float32(i - tile_starts[tile] + 1)
+                first, rank = np.int64(pairs[i] >> cpu_binning.HALF_WORD) * RECORD_SIZE, np.float32(i - tile_starts[tile] + 1)
                 count += cpu_composite.list_blocks(records, first, tile_x, tile_y, rank, last_ranks, row_edges, blocks)
     return count
 

@@ -5,7 +5,7 @@ front of the trunk for behind it. Landmarks cannot tell the two apart (model/fit
 no adjustment gets from one to the other; a drawing can, once the person's look is known. And where an adjustment has lost a
 limb for a few frames, hidden as it was, the frames around say where it must have been.
 
-Axes: F frames, K ways (as it is; lower bone mirrored; upper bone; both; as the frames around have it), H x W pixels. Lengths in the picture are px.
+Axes: F frames, K ways (as it is; upper bone mirrored; lower bone; both; as the frames around have it), H x W pixels. Lengths in the picture are px.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from model.fitting import terms
 from model.fitting.kinematics import pose_skeleton
 from model.fitting.objective import FitBody, Spreads
 from model.fitting.observations import FitState, Observations
-from model.fitting.rotations import rotation_from_vector, unit, vector_from_rotation
-from model.fitting.starts import LIMBS, Limb, aim_limb, cheapest_path, limb_cost, limb_jumps, mirror_in_depth
+from model.fitting.rotations import rotation_from_vector, vector_from_rotation
+from model.fitting.starts import LIMBS, Limb, aim_limb, cheapest_path, limb_aims, limb_cost, limb_jumps
 from model.losses import composite
 from model.pose import BodyPose
 from model.training import TrainingFrames
@@ -82,13 +82,10 @@ def choose_sides(body: FitBody, seen: Observations, spreads: Spreads, state: Fit
 
 
 def drawn_ways(body: FitBody, state: FitState, limb: Limb) -> list[Float[Tensor, "F J-1 3"]]:
-    """Poses with one limb as it is, its lower bone mirrored in depth, its upper bone, both, and as the frames around have it."""
+    """Poses with one limb as it is, its upper bone mirrored in depth, its lower bone, both, and as the frames around have it."""
     joints = pose_skeleton(body.skeleton, state.betas, state.root, state.transl, state.body_pose).joints
-    a, b, c = (joints[:, j] for j in limb.joints)
-    upper, lower = unit(b - a), unit(c - b)
-    upper_mirrored, lower_mirrored = mirror_in_depth(upper, a), mirror_in_depth(lower, b)
-    aims = [(upper, lower_mirrored), (upper_mirrored, lower), (upper_mirrored, lower_mirrored)]
-    return [state.body_pose, *(aim_limb(body, state, limb, *aim).body_pose for aim in aims), between_frames(state.body_pose)]
+    _, mirrored = limb_aims(joints, limb)
+    return [state.body_pose, *(aim_limb(body, state, limb, *aim).body_pose for aim in mirrored), between_frames(state.body_pose)]
 
 
 def between_frames(pose: Float[Tensor, "F J 3"]) -> Float[Tensor, "F J 3"]:

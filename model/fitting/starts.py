@@ -177,17 +177,25 @@ def mirror_in_depth(bone: Float[Tensor, "F 3"], tail: Float[Tensor, "F 3"]) -> F
     return bone - 2 * (bone * ray).sum(-1, keepdim=True) * ray
 
 
+Aim = tuple[Float[Tensor, "F 3"], Float[Tensor, "F 3"]]  # directions of a limb's upper and lower bone
+
+
+def limb_aims(joints: Float[Tensor, "F J 3"], limb: Limb) -> tuple[Aim, list[Aim]]:
+    """Where a limb points, and where with its upper bone mirrored in depth, its lower bone, and both."""
+    a, b, c = (joints[:, j] for j in limb.joints)
+    upper, lower = unit(b - a), unit(c - b)
+    upper_mirrored, lower_mirrored = mirror_in_depth(upper, a), mirror_in_depth(lower, b)
+    return (upper, lower), [(upper_mirrored, lower), (upper, lower_mirrored), (upper_mirrored, lower_mirrored)]
+
+
 def limb_ways(body: FitBody, seen: Observations, state: FitState) -> list[FitState]:
     """The state with all four limbs as they are, mirrored in their upper, lower or both bones, or as the world landmarks say."""
     posed = pose_skeleton(body.skeleton, state.betas, state.root, state.transl, state.body_pose)
     ways = [state] * 5
     for limb in LIMBS:
-        a, b, c = (posed.joints[:, j] for j in limb.joints)
-        upper, lower = unit(b - a), unit(c - b)
-        upper_mirrored, lower_mirrored = mirror_in_depth(upper, a), mirror_in_depth(lower, b)
-        seen_upper, seen_lower = (torch.where(seen.seen[:, None], seen.directions[:, k], d) for k, d in zip(limb.bones, (upper, lower)))
-        aims = [(upper_mirrored, lower), (upper, lower_mirrored), (upper_mirrored, lower_mirrored), (seen_upper, seen_lower)]
-        for k, (up, low) in enumerate(aims, 1):
+        present, mirrored = limb_aims(posed.joints, limb)
+        told = tuple(torch.where(seen.seen[:, None], seen.directions[:, k], d) for k, d in zip(limb.bones, present))
+        for k, (up, low) in enumerate([*mirrored, told], 1):
             ways[k] = aim_limb(body, ways[k], limb, up, low)
     return ways
 

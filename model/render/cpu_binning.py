@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-TILE_WIDTH = 64  # pixels; the compositor keeps one bit per column in a 64-bit word
+TILE_WIDTH = 64  # pixels; a multiple of the compositor's block, as the height is
 TILE_HEIGHT = 32
 
 # A Gaussian's tiles: a rectangle in the grid of tiles, and the first of its gradient slots.

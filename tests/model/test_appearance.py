@@ -114,7 +114,7 @@ def sides_chosen(clip: Clip, scene: Scene, painted: tuple[Avatar, Attributes], s
 def test_a_forearm_on_the_wrong_side_is_put_right_by_its_drawing_also_where_there_is_no_frame(clip: Clip, scene: Scene, painted) -> None:
     elbow, wrong = LIMBS[0].joints[1] - 1, [4, 5, 6, 7]
     mirrored = scene.truth.body_pose.clone()
-    mirrored[wrong] = drawn_ways(scene.body, scene.truth, LIMBS[0])[1][wrong]
+    mirrored[wrong] = drawn_ways(scene.body, scene.truth, LIMBS[0])[2][wrong]
     start = dataclasses.replace(scene.truth, body_pose=mirrored)
     before = scene.error_mm(start)[wrong, 20]
     chosen, changed = sides_chosen(clip, scene, painted, start, [k for k in range(12) if k != 5])
