@@ -29,11 +29,10 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from benchmarks.cast import MEMBERS, Member, fit_variant, prepare, refine_on_look
-from model.avatar import Avatar, AvatarOptions
+from model.avatar import Avatar
 from model.body.body_model import BodyModel, load_body_model
 from model.body.track import BodyTrack
 from model.metrics import Similarity
-from model.networks import NetworkOptions
 from model.pose import track_pose, with_pose
 from model.pose_refinement import PoseCorrection
 from model.refitting import keep_what_helps, refine_poses
@@ -51,7 +50,7 @@ from tasks.scoring import (
     score_picture, track_joints,
 )  # fmt: skip
 from tasks.settings import PARAMS_FILE, Settings, check_settings
-from tasks.training_run import find_device, load_training_frames
+from tasks.training_run import find_device, load_training_frames, look_of
 
 ROWS: dict[str, dict[str, object]] = {  # what differs from the preset, by its path in params.yaml
     "base": {},
@@ -168,7 +167,7 @@ def train_avatar(settings: Settings, paths: SubjectPaths, track: BodyTrack, trai
     section, backend = settings.chosen.train_stage1, settings.render.backend
     torch.manual_seed(settings.seed)
     atlas = bake(body, track.betas, settings.chosen.bake_uv_maps)
-    look = AvatarOptions(options_from(section.network, NetworkOptions), section.light_degree, None, section.cull_margin)
+    look = look_of(section)
     device = find_device(backend)
     avatar = Avatar(atlas, look, body=track.body, betas=track.betas).to(device)
     correction = PoseCorrection(track.to(device))

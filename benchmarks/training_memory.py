@@ -22,10 +22,9 @@ from pathlib import Path
 import torch
 
 from benchmarks.rasterizer import describe_machine
-from model.avatar import Avatar, AvatarOptions
+from model.avatar import Avatar
 from model.body.body_model import load_body_model
 from model.checkpoint import save_checkpoint
-from model.networks import NetworkOptions
 from model.pose import track_pose
 from model.pose_refinement import PoseCorrection
 from model.training import Training, TrainingOptions
@@ -34,7 +33,7 @@ from tasks.bake_uv_maps import bake
 from tasks.options import options_from
 from tasks.settings import load_settings
 from tasks.train_stage2 import grow
-from tasks.training_run import find_lpips, load_training_frames
+from tasks.training_run import find_lpips, load_training_frames, look_of
 
 STAGES = ("train_stage1", "train_stage2")
 LIMIT_GB = {"quick": 3.0, "paper": 12.0}
@@ -55,7 +54,7 @@ def run(preset: str, stage: str, steps: int) -> dict[str, float]:
     frames = load_training_frames(paths, track, split.train)
     atlas = bake(load_body_model(settings.body.model, uv_path=settings.body.uv), track.betas, settings.chosen.bake_uv_maps)
     stage1 = settings.chosen.train_stage1
-    look = AvatarOptions(options_from(stage1.network, NetworkOptions), stage1.light_degree, None, stage1.cull_margin)
+    look = look_of(stage1)
     avatar = Avatar(atlas, look, body=track.body, betas=track.betas)
     if stage == "train_stage2":
         avatar.known_poses = track.body_pose[frames.rows].clone()

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from model.avatar import Avatar, AvatarOptions
+from model.avatar import Avatar
 from model.body.body_model import BodyModel, load_body_model
 from model.body.track import BodyTrack
 from model.checkpoint import Checkpoint, clear_checkpoints, load_checkpoint, save_checkpoint
@@ -23,7 +23,6 @@ from model.fitting.fit import Silhouettes
 from model.fitting.objective import Spreads, fit_body_of
 from model.fitting.observations import FitState
 from model.fitting.score import body_height, score_fit
-from model.networks import NetworkOptions
 from model.training import TrainingOptions
 from model.uv.atlas import bake_atlas, body_surface
 from tasks.artifacts import (
@@ -45,7 +44,7 @@ from tasks.fit_state import read_fit_state, spreads_of
 from tasks.options import options_from
 from tasks.progress import progress_bar
 from tasks.settings import Settings, load_settings
-from tasks.training_run import find_device, fingerprint, load_training_frames, stop_signals
+from tasks.training_run import find_device, fingerprint, load_training_frames, look_of, stop_signals
 
 IOU_LOSS = 0.01  # by which the silhouettes may fit less well than before; cloth hangs otherwise than the naked body's outline
 
@@ -136,8 +135,7 @@ def untrained_avatar(model: BodyModel, track: BodyTrack, settings: Settings) -> 
     section = settings.refine_fit
     look = settings.presets[section.look].train_stage1
     atlas = bake_atlas(body_surface(model, track.betas), resolution=section.resolution, map_resolution=section.map_resolution, density=None)
-    options = AvatarOptions(options_from(look.network, NetworkOptions), look.light_degree, None, look.cull_margin)
-    return Avatar(atlas, options, body=track.body, betas=track.betas)
+    return Avatar(atlas, look_of(look), body=track.body, betas=track.betas)
 
 
 def checkpoint(key: str, avatar: Avatar, done: Round, off: list[float]) -> Checkpoint:

@@ -10,11 +10,10 @@ from dataclasses import dataclass
 
 import torch
 
-from model.avatar import Avatar, AvatarOptions
+from model.avatar import Avatar
 from model.avatar_file import save_avatar
 from model.body.track import BodyTrack
 from model.checkpoint import clear_checkpoints
-from model.networks import NetworkOptions
 from model.pose_refinement import PoseCorrection
 from model.refitting import keep_what_helps
 from model.training import Training, TrainingFrames, TrainingOptions, settle_statistics
@@ -36,7 +35,7 @@ from tasks.artifacts import (
 from tasks.errors import run_stage
 from tasks.options import options_from
 from tasks.settings import Settings, load_settings
-from tasks.training_run import find_device, find_lpips, fingerprint, load_training_frames, train_to_the_end
+from tasks.training_run import find_device, find_lpips, fingerprint, load_training_frames, look_of, train_to_the_end
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,7 @@ def train(paths: SubjectPaths, track: BodyTrack, atlas: UvAtlas, frames: Trainin
     device = find_device(backend)
     options = options_from(section.training, TrainingOptions)
     torch.manual_seed(settings.seed)
-    look = AvatarOptions(options_from(section.network, NetworkOptions), section.light_degree, None, section.cull_margin)
+    look = look_of(section)
     avatar = Avatar(atlas, look, body=track.body, betas=track.betas).to(device)
     correction = PoseCorrection(track.to(device), avatar.parents)
     training = Training(

@@ -16,17 +16,20 @@ import numpy as np
 import torch
 from pydantic import BaseModel
 
-from model.avatar import Avatar
+from model.avatar import Avatar, AvatarOptions
 from model.body.track import BodyTrack
 from model.camera import camera_from_focal
 from model.checkpoint import clear_checkpoints, load_checkpoint, save_checkpoint
 from model.gaussians import Gaussians
 from model.lpips import HUB_FILE, Lpips, load_lpips
+from model.networks import NetworkOptions
 from model.render.rasterize import HOW_TO_INSTALL, Backend, choose_backend, choose_device, rasterize
 from model.training import Training, TrainingFrames, run_training
 from tasks.artifacts import SubjectPaths, read_frame, read_mask
 from tasks.errors import InputError, Interrupted
+from tasks.options import options_from
 from tasks.progress import progress_bar
+from tasks.settings import TrainStage1Settings
 
 
 def load_training_frames(paths: SubjectPaths, track: BodyTrack, frame_ids: Sequence[int]) -> TrainingFrames:
@@ -43,6 +46,11 @@ def load_training_frames(paths: SubjectPaths, track: BodyTrack, frame_ids: Seque
     if images.shape[1:3] != (track.height, track.width):
         raise InputError(f"the body track is for {track.width} x {track.height} px, but frames/ has {images.shape[2]} x {images.shape[1]}; run: dvc repro fit_smpl")
     return TrainingFrames(torch.tensor([row_of[frame] for frame in ordered]), images, masks)
+
+
+def look_of(section: TrainStage1Settings) -> AvatarOptions:
+    """What an avatar of stage 1 is made of."""
+    return AvatarOptions(options_from(section.network, NetworkOptions), section.light_degree, None, section.cull_margin)
 
 
 def find_device(backend: Backend) -> torch.device:

@@ -21,7 +21,7 @@ import viser
 from safetensors.torch import load_file
 from torch.nn import functional as nnf
 
-from model.avatar import Attributes, Avatar, AvatarOptions
+from model.avatar import Attributes, Avatar
 from model.avatar_file import AvatarFileError, load_avatar
 from model.body.track import BodyTrack
 from model.export.appearance import COLORS, posed_surface
@@ -32,13 +32,12 @@ from model.motion.library import LIBRARY, library_motion
 from model.motion.motion import Motion, carried
 from model.motion.placement import Placement, placement_of_track, skeleton_of_avatar
 from model.motion.skeleton import SMPL_JOINT_NAMES
-from model.networks import NetworkOptions
 from model.pose import BodyPose, track_pose
 from model.uv.atlas import UvAtlas
 from tasks.artifacts import SubjectPaths, read_npz, read_track, subject_paths
 from tasks.errors import InputError, run_stage
-from tasks.options import options_from
 from tasks.settings import Settings, load_settings
+from tasks.training_run import look_of
 
 HOST = "127.0.0.1"
 PORT = 8080
@@ -156,7 +155,7 @@ def checkpoint_scene(paths: SubjectPaths, folder: Path, settings: Settings) -> S
     section = settings.chosen.train_stage1
     track = read_track(paths.fit_refined / "track.npz", made_by="refine_fit")
     atlas = UvAtlas.from_arrays(read_npz(paths.uv / "atlas.npz", made_by="bake_uv_maps"))
-    look = AvatarOptions(options_from(section.network, NetworkOptions), section.light_degree, None, section.cull_margin)
+    look = look_of(section)
     avatar = Avatar(atlas, look, body=track.body, betas=track.betas).requires_grad_(False)
     tensors = load_file(folder / "state.safetensors")
     record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
