@@ -254,6 +254,7 @@ def describe_clip(
         dropped={str(int(i)): "no person found" for i, p in zip(found.indices, found.people, strict=True) if p is None},
         notes=notes + found.notes + _notes(found, in_window, window),
         people=1 + max(p.others for _, p in kept),
+        plain_cut=found.to_frame is None and settings.distortion is None,
     )
     return clip, window
 
