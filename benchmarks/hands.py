@@ -53,15 +53,30 @@ class Hand:
     place: np.ndarray
 
 
+# bends of a finger's three joints, rad
+OPEN, LOOSE, HOOK, CLOSED = (0.0, 0.05, 0.0), (0.3, 0.45, 0.25), (0.1, 1.2, 0.7), (1.3, 1.5, 0.9)
+# what index, middle, ring and little finger do; apart or side by side; the thumb's last two joints
+GESTURES = (
+    ((OPEN,) * 4, 0.2, (0.0, 0.0)), ((OPEN,) * 4, 0.0, (0.1, 0.1)), ((LOOSE,) * 4, 0.05, (0.15, 0.2)), ((CLOSED,) * 4, 0.0, (0.5, 0.8)),
+    ((OPEN, CLOSED, CLOSED, CLOSED), 0.0, (0.5, 0.7)), ((OPEN, OPEN, CLOSED, CLOSED), 0.1, (0.5, 0.9)), ((HOOK,) * 4, 0.0, (0.3, 0.4)),
+    ((CLOSED,) * 4, 0.0, (-0.1, -0.1)), ((HOOK, OPEN, OPEN, OPEN), 0.15, (0.4, 0.5)),
+)  # fmt: skip
+
+
 def finger_values(part: Part, rows: int, rng: np.random.Generator) -> torch.Tensor:
-    """Bends that wander between stretched and closed, fingers much alike but not the same; one new gesture a second."""
-    keys = 2 + rows * EVERY // FPS
-    common, own = rng.uniform(-0.7, 1.6, (keys, 1)), rng.normal(0, 0.35, (keys, part.num_angles))
-    deviation = torch.linalg.inv(part.precision).diagonal().sqrt().numpy()
-    wander = common * (np.arange(part.num_angles) < 12) + own
-    keyed = part.usual.numpy() + deviation * wander
-    times = np.linspace(0, keys - 1, rows)
-    values = np.stack([np.interp(times, np.arange(keys), column) for column in keyed.T], 1)
+    """Gestures one after the other, one a second, each held for half of it and varied a little in every joint."""
+    keys = 1 + rows * EVERY // FPS
+    order = np.concatenate([rng.permutation(len(GESTURES)) for _ in range(keys // len(GESTURES) + 1)])[:keys]
+    keyed = []
+    for number in order:
+        fingers, apart, thumb = GESTURES[number]
+        keyed.append([*np.concatenate(fingers), *(apart * np.array([1.0, 0.0, -0.6, -1.2])), *rng.normal(0, 0.1, 3), *thumb])
+    keyed = np.array(keyed) + rng.normal(0, 0.08, (keys, part.num_angles))
+    keyed[:, 12:16] *= 1 if part.name.startswith("left") else -1
+    times = np.arange(rows) * EVERY / FPS
+    whole, rest = np.floor(times).astype(int), times % 1
+    share = np.clip(2 * rest - 0.5, 0, 1)[:, None]
+    values = (1 - share) * keyed[np.minimum(whole, keys - 1)] + share * keyed[np.minimum(whole + 1, keys - 1)]
     return torch.from_numpy(values).clamp(part.lowest, part.highest)
 
 
@@ -142,6 +157,7 @@ def measure(studio: Studio, palms: list[float], reader: HandAndFaceReader, sprea
         shift = SHIFTED * unit(rng.normal(size=3))
         noise = BLAZEPOSE * rng.normal(size=(rows, 3, 2)) / np.sqrt(2)
         for palm in palms:
+            depths = np.zeros((rows, 21))
             points, there, truth = np.zeros((rows, 21, 2)), np.zeros(rows, bool), np.zeros((rows, 21, 2))
             for f in range(rows):
                 image, view = films[f][side, palm]
@@ -152,6 +168,7 @@ def measure(studio: Studio, palms: list[float], reader: HandAndFaceReader, sprea
                 found = reader.hand(image, marks, side, palm, min_presence=min_presence)
                 if found is not None:
                     points[f], there[f] = found.points, True
+                    depths[f] = found.depths
                 if folder is not None and f % 6 == 0:
                     draw(folder / f"{studio.person.seed}_{side}_{palm:g}_{f}.png", image, truth[f], points[f] if there[f] else None)
             # the fit has one camera; here each frame has its own, so points go to a common one
@@ -159,7 +176,7 @@ def measure(studio: Studio, palms: list[float], reader: HandAndFaceReader, sprea
             own = np.array([[films[f][side, palm][1].K[0, 0], *films[f][side, palm][1].K[:2, 2]] for f in range(rows)])
             common = (points - own[:, None, 1:]) / own[:, :1, None] * focal
             seen = SeenPart(
-                torch.from_numpy(common), torch.from_numpy(there), torch.from_numpy(hand.root @ wrong), torch.from_numpy(hand.place + shift),
+                torch.from_numpy(common), torch.from_numpy(depths), torch.from_numpy(there), torch.from_numpy(hand.root @ wrong), torch.from_numpy(hand.place + shift),
                 focal, (0.0, 0.0), torch.from_numpy(studio.rows / FPS),
             )  # fmt: skip
             part = fitted[f"{side} hand"]

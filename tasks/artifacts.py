@@ -229,7 +229,8 @@ class ClipInfo:
         people: the most people that were seen at once.
         dataset: of a published dataset's folder: kind, subject, digest, and the frame ids of its split (train, heldout; None where
             none is published); None for a video.
-        plain_cut: whether frames/ is the video's own picture, cut and resampled only: neither straightened nor steadied.
+        to_filmed: for each kept frame the similarity [2, 3] from the picture that `crop` speaks of, steadied where the camera shook,
+            to the video's own, px; None where there is no such video (a dataset, a bent lens made straight).
     """
 
     source: str
@@ -251,7 +252,7 @@ class ClipInfo:
     notes: list[str]
     people: int = 1
     dataset: dict | None = None
-    plain_cut: bool = False
+    to_filmed: list[list[list[float]]] | None = None
 
     @property
     def K(self) -> Float[np.ndarray, "3 3"]:

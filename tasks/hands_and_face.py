@@ -80,27 +80,38 @@ def fit_hands_and_face(
     return result
 
 
+def depths_of(part: Part, found: list[PartLandmarks | None]) -> torch.Tensor | None:
+    """How far behind the wrist a hand's points lie, in palm lengths; None for a face, whose own depths are those of a mean face."""
+    if part.name == "face":
+        return None
+    return torch.from_numpy(np.stack([np.zeros(len(part.points)) if one is None else one.depths for one in found]))
+
+
 @dataclass(frozen=True)
 class Zoom:
-    """From pixels of frames/ to those of the pictures that are looked at."""
+    """From pixels of frames/ to those of the pictures that are looked at, and back: x -> A_f (scale x + corner) + b_f in frame f."""
 
     scale: float
     corner: Float[np.ndarray, "2"]
+    to_filmed: Float[np.ndarray, "F 2 3"]
 
-    def to_source(self, points: Float[np.ndarray, "*B 2"]) -> Float[np.ndarray, "*B 2"]:
-        return points * self.scale + self.corner
+    def to_source(self, points: Float[np.ndarray, "F P 2"]) -> Float[np.ndarray, "F P 2"]:
+        A, b = self.to_filmed[:, :, :2], self.to_filmed[:, None, :, 2]
+        return (points * self.scale + self.corner) @ A.transpose(0, 2, 1) + b
 
-    def to_frame(self, points: Float[np.ndarray, "*B 2"]) -> Float[np.ndarray, "*B 2"]:
-        return (points - self.corner) / self.scale
+    def to_frame(self, points: Float[np.ndarray, "F P 2"]) -> Float[np.ndarray, "F P 2"]:
+        A, b = self.to_filmed[:, :, :2], self.to_filmed[:, None, :, 2]
+        return ((points - b) @ np.linalg.inv(A).transpose(0, 2, 1) - self.corner) / self.scale
 
 
 def best_frames(clip: ClipInfo, images: UInt8[np.ndarray, "F H W 3"]) -> tuple[Zoom, Iterator[UInt8[np.ndarray, "H W 3"]]]:
-    """The sharpest pictures at hand: the video's own, where frames/ is a smaller cut of them and nothing else was done to it."""
+    """The sharpest pictures at hand: the video's own, where frames/ is a smaller cut of them and the way back is known."""
     x0, y0, side = clip.crop
     source = Path(clip.source)
-    if clip.plain_cut and side > clip.resolution and source.is_file():
-        return Zoom(side / clip.resolution, np.array([x0, y0])), frames_of(source, np.array(clip.source_frames))
-    return Zoom(1.0, np.zeros(2)), iter(images)
+    if clip.to_filmed is not None and side > clip.resolution and source.is_file():
+        zoom = Zoom(side / clip.resolution, np.array([x0, y0]), np.array(clip.to_filmed))
+        return zoom, frames_of(source, np.array(clip.source_frames))
+    return Zoom(1.0, np.zeros(2), np.tile(np.eye(2, 3), (len(images), 1, 1))), iter(images)
 
 
 def read_parts(
@@ -135,9 +146,9 @@ def see_part(
 ) -> SeenPart:
     """What was seen, in px of frames/, beside the body that holds it."""
     picked = list(FACE_POINTS) if part.name == "face" else slice(None)
-    rows = [np.zeros((len(part.points), 2)) if one is None else zoom.to_frame(one.points[picked]) for one in found]
+    rows = np.stack([np.zeros((len(part.points), 2)) if one is None else one.points[picked] for one in found])
     return SeenPart(
-        torch.from_numpy(np.stack(rows)), torch.tensor([one is not None for one in found]), turns, places, float(track.K[0, 0]),
+        torch.from_numpy(zoom.to_frame(rows)), depths_of(part, found), torch.tensor([one is not None for one in found]), turns, places, float(track.K[0, 0]),
         (float(track.K[0, 2]), float(track.K[1, 2])), torch.tensor(clip.times, dtype=torch.float64),
     )  # fmt: skip
 

@@ -36,6 +36,8 @@ class PartSpreads:
     """
 
     point: float
+    point_depth: float
+    radius_depth: float
     radius: float
     prior: float
     limit: float
@@ -52,11 +54,13 @@ class SeenPart:
 
     Attributes:
         points: px. there: whether the part was found.
+        depths: how far behind the first point each lies, in lengths of the part; None where they do not count.
         root_rotation, root_place: of the joint that holds it, camera axes, m.
         focal_px, principal: of the camera. times: s.
     """
 
     points: Float[Tensor, "F P 2"]
+    depths: Float[Tensor, "F P"] | None
     there: Bool[Tensor, "F"]
     root_rotation: Float[Tensor, "F 3 3"]
     root_place: Float[Tensor, "F 3"]
@@ -133,6 +137,12 @@ class PartProblem:
             whole(weight.repeat_interleave(2, dim=1)), whole(cost.sum(1)),
             whole((by_point @ slopes[1].flatten(-2) * scale[..., None]).flatten(1, 2)) if self.num_shared else None,
         )  # fmt: skip
+        if self.seen.depths is not None:
+            behind = (points[..., 2] - points[:, :1, 2]) / self.part.length
+            residuals = (behind - self.seen.depths[rows]) / self.spreads.point_depth
+            by_own = (slopes[0][:, :, 2] - slopes[0][:, :1, 2]) / (self.part.length * self.spreads.point_depth)
+            cost, weight = robust_kernel(residuals.square(), self.spreads.radius_depth / self.spreads.point_depth)
+            model.add(whole(residuals), whole(by_own), whole(weight), whole(cost.sum(1)))
 
     def _add_usual(self, model: NormalEquations, state: PartState) -> None:
         """Hands are loosely closed, joints stay inside their limits, the part where the body has it."""

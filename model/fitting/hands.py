@@ -24,11 +24,12 @@ NUM_HAND, NUM_FACE = 21, 468
 HAND_OUTPUTS = ("Identity", "Identity_1", "Identity_2", "Identity_3")  # points, presence, handedness, world points
 FACE_OUTPUTS = ((1, 1, 3 * NUM_FACE), (1, 1, 1))
 SIDES = {"left": (15, 17, 19), "right": (16, 18, 20)}  # wrist, little finger's and index finger's knuckle of BlazePose
-FIRST_HAND = 4.4  # side of the first square, in distances from wrist to knuckles
+FIRST_HAND = 2.6  # side of the first square, in distances from wrist to knuckles: of 2.0 to 4.4 what finds most hands (benchmarks/hands.py)
 FORESHORTENED = 0.6  # of the palm's true length: a hand that points at the camera is looked for in no smaller a square
 HAND_ROOM, HAND_AHEAD = 2.0, 0.1  # published: the next square around the palm's points, and its shift towards the fingers
 PALM = (0, 1, 2, 3, 5, 6, 9, 10, 13, 14, 17, 18)  # published: the points that the next square is laid around
 FAR_FROM_WRIST = 1.0  # palm lengths between the hand's own wrist and the body's, beyond which it is another hand
+MIN_FACE_GUESS = 0.5  # published: a first square with less of a face holds none
 FIRST_FACE, FACE_ROOM = 5.2, 1.5  # side of the first square in distances from eyes to mouth; of the second around all points (published)
 
 
@@ -38,12 +39,12 @@ class PartLandmarks:
 
     Attributes:
         points: px, pixel centres at +0.5.
-        solid: the same points with their depths, in some unit; the camera's directions.
+        depths: how far behind the first point each lies; of a hand in palm lengths, of a face in px.
         presence: that there is one at all, 0..1.
     """
 
     points: Float[np.ndarray, "P 2"]
-    solid: Float[np.ndarray, "P 3"]
+    depths: Float[np.ndarray, "P"]
     presence: float
 
 
@@ -63,43 +64,41 @@ class HandAndFaceReader:
     ) -> PartLandmarks | None:
         """One hand: look, lay a square around what is seen, look again. None where no hand is seen at that wrist.
 
+        The first square is a guess, and what the network says of its presence there counts for nothing.
+
         Args:
             points: BlazePose's landmarks of the person, px.
             side: "left" or "right", of the person.
             palm_px: how long the palm is at its distance from the camera, seen flat, from wrist to middle knuckle.
         """
         wrist_pinky_index = points[list(SIDES[side])]
-        first = self._read_hand(image, first_hand_square(wrist_pinky_index, palm_px), min_presence)
-        found = None if first is None else self._read_hand(image, square_around_palm(first.points), min_presence)
-        if found is None or np.linalg.norm(found.points[0] - wrist_pinky_index[0]) > FAR_FROM_WRIST * palm_px:
+        guess = self._read_hand(image, first_hand_square(wrist_pinky_index, palm_px))
+        found = self._read_hand(image, square_around_palm(guess.points))
+        if not found.presence >= min_presence or np.linalg.norm(found.points[0] - wrist_pinky_index[0]) > FAR_FROM_WRIST * palm_px:
             return None
         return found
 
     def face(self, image: UInt8[np.ndarray, "H W 3"], points: Float[np.ndarray, "33 2"], *, min_presence: float) -> PartLandmarks | None:
         """The face; None where none is seen, as on a person who turns their back."""
         square = first_face_square(points)
-        first = self._read_face(image, square, min_presence)
-        if first is None:
+        guess = self._read_face(image, square)
+        if not guess.presence >= MIN_FACE_GUESS:
             return None
-        low, high = first.points.min(0), first.points.max(0)
-        return self._read_face(image, Roi(tuple((low + high) / 2), float(FACE_ROOM * (high - low).max()), square.angle), min_presence)
+        low, high = guess.points.min(0), guess.points.max(0)
+        found = self._read_face(image, Roi(tuple((low + high) / 2), float(FACE_ROOM * (high - low).max()), square.angle))
+        return found if found.presence >= min_presence else None
 
-    def _read_hand(self, image: UInt8[np.ndarray, "H W 3"], square: Roi, min_presence: float) -> PartLandmarks | None:
+    def _read_hand(self, image: UInt8[np.ndarray, "H W 3"], square: Roi) -> PartLandmarks:
         raw, presence, _, world = self._hand(crop_roi(image, square, HAND_SIZE).astype(np.float32) / 255)
-        if not presence[0] >= min_presence:
-            return None
-        solid = world.reshape(NUM_HAND, 3).copy()
-        solid[:, :2] = solid[:, :2] @ square.rotation.T
-        return PartLandmarks(square.to_image(raw.reshape(NUM_HAND, 3)[:, :2] / HAND_SIZE), solid, float(presence[0]))
+        solid = world.reshape(NUM_HAND, 3) - world[:3]
+        depths = solid[:, 2] / max(float(np.linalg.norm(solid[9])), 1e-6)
+        return PartLandmarks(square.to_image(raw.reshape(NUM_HAND, 3)[:, :2] / HAND_SIZE), depths, float(presence[0]))
 
-    def _read_face(self, image: UInt8[np.ndarray, "H W 3"], square: Roi, min_presence: float) -> PartLandmarks | None:
+    def _read_face(self, image: UInt8[np.ndarray, "H W 3"], square: Roi) -> PartLandmarks:
         raw, logit = self._face(crop_roi(image, square, FACE_SIZE).astype(np.float32) / 255)
         presence = float(sigmoid(logit).ravel()[0])
-        if not presence >= min_presence:
-            return None
         rows = raw.reshape(NUM_FACE, 3) / FACE_SIZE
-        points = square.to_image(rows[:, :2])
-        return PartLandmarks(points, np.concatenate([points, rows[:, 2:] * square.size], axis=1), presence)
+        return PartLandmarks(square.to_image(rows[:, :2]), (rows[:, 2] - rows[0, 2]) * square.size, presence)
 
 
 def first_hand_square(wrist_pinky_index: Float[np.ndarray, "3 2"], palm_px: float) -> Roi:
@@ -107,7 +106,7 @@ def first_hand_square(wrist_pinky_index: Float[np.ndarray, "3 2"], palm_px: floa
     wrist, pinky, index = wrist_pinky_index
     reach = (2 * index + pinky) / 3 - wrist  # published
     length = max(float(np.hypot(*reach)), FORESHORTENED * palm_px)
-    return Roi(tuple(wrist + 1.1 * reach), FIRST_HAND * length, _angle_up(reach))
+    return Roi(tuple(wrist + reach), FIRST_HAND * length, _angle_up(reach))
 
 
 def square_around_palm(points: Float[np.ndarray, "21 2"]) -> Roi:

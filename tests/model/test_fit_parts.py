@@ -46,9 +46,10 @@ def filmed(part: Part, values: torch.Tensor, *, turned: float = 0.0, shifted: fl
     points = torch.stack([part.place(v) for v in values]) @ root.mT + place[:, None]
     pixels = FOCAL * points[..., :2] / points[..., 2:] + torch.tensor(MIDDLE, dtype=torch.float64)
     pixels = pixels + noise * draw(*pixels.shape)
+    depths = None if part.name == "face" else (points[..., 2] - points[:, :1, 2]) / part.length
     wrong = rotation_from_vector(turned * torch.nn.functional.normalize(draw(3), dim=0))
     shift = shifted * torch.nn.functional.normalize(draw(3), dim=0)
-    return SeenPart(pixels, torch.ones(len(values), dtype=torch.bool), root @ wrong, place + shift, FOCAL, MIDDLE, torch.arange(len(values)) / 10.0)
+    return SeenPart(pixels, depths, torch.ones(len(values), dtype=torch.bool), root @ wrong, place + shift, FOCAL, MIDDLE, torch.arange(len(values)) / 10.0)
 
 
 def closing(part: Part) -> torch.Tensor:

@@ -35,13 +35,13 @@ def body(tmp_path_factory: pytest.TempPathFactory) -> BodySettings:
     return BodySettings(model=str(write_smplx(tmp_path_factory.mktemp("body"))), uv=None)
 
 
-def clip_info(source: str = "absent.mp4", *, plain_cut: bool = True) -> ClipInfo:
+def clip_info(source: str = "absent.mp4", *, traced: bool = True) -> ClipInfo:
     side = SIZE * ZOOM
     return ClipInfo(
         source=source, source_width=side + 60, source_height=side, source_fps=25.0, source_frames=list(range(FRAMES)),
         times=[0.1 * k for k in range(FRAMES)], frame_ids=list(range(FRAMES)), fps=10.0, resolution=SIZE, crop=[20, 0, side],
         focal_px=FOCAL, focal_known=False, cx=SIZE / 2, cy=SIZE / 2, boxes=[[0, 0, SIZE, SIZE]] * FRAMES, dropped={}, notes=[],
-        plain_cut=plain_cut,
+        to_filmed=[[[1, 0, 7], [0, 1, -3]]] * FRAMES if traced else None,
     )  # fmt: skip
 
 
@@ -78,7 +78,7 @@ class Seer:
 
     def _seen(self, name: str, image: np.ndarray, points: np.ndarray) -> PartLandmarks | None:
         self.shapes.add(image.shape[:2])
-        return None if name in self.blind else PartLandmarks(points, np.zeros((len(points), 3)), 1.0)
+        return None if name in self.blind else PartLandmarks(points, np.zeros(len(points)), 1.0)
 
 
 def truth_of(part) -> torch.Tensor:
@@ -129,11 +129,11 @@ def test_the_videos_own_frames_are_looked_at_where_they_hold_more(monkeypatch, b
     for _ in range(FRAMES):
         writer.write(np.full((SIZE * ZOOM, SIZE * ZOOM + 60, 3), 90, np.uint8))
     writer.release()
-    done, *_, seer = run(monkeypatch, body, section, clip_info(str(path)), scale=ZOOM, corner=(20.0, 0.0))
+    done, *_, seer = run(monkeypatch, body, section, clip_info(str(path)), scale=ZOOM, corner=(27.0, -3.0))
     assert seer.shapes == {(SIZE * ZOOM, SIZE * ZOOM + 60)} and all("fitted" in note for note in done.notes)
     assert done.record["left hand"]["points_off_px"] < 1  # in frames' own px: the way there and back is one
     tiny = section.model_copy(update={"min_palm": 4.0, "min_face": 4.0})
-    *_, seer = run(monkeypatch, body, tiny, clip_info(str(path), plain_cut=False), scale=1.0)
+    *_, seer = run(monkeypatch, body, tiny, clip_info(str(path), traced=False), scale=1.0)
     assert seer.shapes == {(SIZE, SIZE)}  # steadied or straightened frames are not the video's own
 
 
