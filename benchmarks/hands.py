@@ -157,7 +157,6 @@ def measure(studio: Studio, palms: list[float], reader: HandAndFaceReader, sprea
         shift = SHIFTED * unit(rng.normal(size=3))
         noise = BLAZEPOSE * rng.normal(size=(rows, 3, 2)) / np.sqrt(2)
         for palm in palms:
-            depths = np.zeros((rows, 21))
             points, there, truth = np.zeros((rows, 21, 2)), np.zeros(rows, bool), np.zeros((rows, 21, 2))
             for f in range(rows):
                 image, view = films[f][side, palm]
@@ -168,7 +167,6 @@ def measure(studio: Studio, palms: list[float], reader: HandAndFaceReader, sprea
                 found = reader.hand(image, marks, side, palm, min_presence=min_presence)
                 if found is not None:
                     points[f], there[f] = found.points, True
-                    depths[f] = found.depths
                 if folder is not None and f % 6 == 0:
                     draw(folder / f"{studio.person.seed}_{side}_{palm:g}_{f}.png", image, truth[f], points[f] if there[f] else None)
             # the fit has one camera; here each frame has its own, so points go to a common one
@@ -176,7 +174,7 @@ def measure(studio: Studio, palms: list[float], reader: HandAndFaceReader, sprea
             own = np.array([[films[f][side, palm][1].K[0, 0], *films[f][side, palm][1].K[:2, 2]] for f in range(rows)])
             common = (points - own[:, None, 1:]) / own[:, :1, None] * focal
             seen = SeenPart(
-                torch.from_numpy(common), torch.from_numpy(depths), torch.from_numpy(there), torch.from_numpy(hand.root @ wrong), torch.from_numpy(hand.place + shift),
+                torch.from_numpy(common), torch.from_numpy(there), torch.from_numpy(hand.root @ wrong), torch.from_numpy(hand.place + shift),
                 focal, (0.0, 0.0), torch.from_numpy(studio.rows / FPS),
             )  # fmt: skip
             part = fitted[f"{side} hand"]

@@ -80,13 +80,6 @@ def fit_hands_and_face(
     return result
 
 
-def depths_of(part: Part, found: list[PartLandmarks | None]) -> torch.Tensor | None:
-    """How far behind the wrist a hand's points lie, in palm lengths; None for a face, whose own depths are those of a mean face."""
-    if part.name == "face":
-        return None
-    return torch.from_numpy(np.stack([np.zeros(len(part.points)) if one is None else one.depths for one in found]))
-
-
 @dataclass(frozen=True)
 class Zoom:
     """From pixels of frames/ to those of the pictures that are looked at, and back: x -> A_f (scale x + corner) + b_f in frame f."""
@@ -148,7 +141,7 @@ def see_part(
     picked = list(FACE_POINTS) if part.name == "face" else slice(None)
     rows = np.stack([np.zeros((len(part.points), 2)) if one is None else one.points[picked] for one in found])
     return SeenPart(
-        torch.from_numpy(zoom.to_frame(rows)), depths_of(part, found), torch.tensor([one is not None for one in found]), turns, places, float(track.K[0, 0]),
+        torch.from_numpy(zoom.to_frame(rows)), torch.tensor([one is not None for one in found]), turns, places, float(track.K[0, 0]),
         (float(track.K[0, 2]), float(track.K[1, 2])), torch.tensor(clip.times, dtype=torch.float64),
     )  # fmt: skip
 

@@ -99,9 +99,7 @@ class SegmentPersonSettings(Section):
 
 class PartSpreadSection(Section):
     point: PositiveFloat
-    point_depth: PositiveFloat
     radius: PositiveFloat
-    radius_depth: PositiveFloat
     prior: PositiveFloat
     limit: PositiveFloat
     speed: PositiveFloat

@@ -1,7 +1,8 @@
 """Stage: from frames, masks and a fitted motion to an avatar, and a better motion.
 
-Reads frames/, masks/, fit_refined/track.npz and uv/atlas.npz; writes stage1/avatar.safetensors, stage1/track.npz (all frames, those
-not trained on corrected as their neighbours suggest) and stage1/history.json. Unfinished work waits in checkpoints/stage1.
+Reads frames/, masks/, fit_refined/track.npz, fingers and jaw of fit/track.npz, and uv/atlas.npz; writes
+stage1/avatar.safetensors, stage1/track.npz (all frames, those not trained on corrected as their neighbours suggest) and
+stage1/history.json. Unfinished work waits in checkpoints/stage1.
 """
 
 from __future__ import annotations

@@ -4,12 +4,14 @@ Axes: F frames, P points, M numbers of a frame that move the part (parts.py), D 
 turned and shifted against the body in the picture. The body's wrist is off by some ten degrees and some centimetres, and
 fingers must not bend to make up for it: turn and shift are solved for, and then left aside.
 
+The depths that the detector guesses are left out: with them fingers came out worse (docs/body-fit.md).
+
 A frame without the part is held by its neighbours and by what is usual, so a hand that is lost relaxes.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float
@@ -20,7 +22,7 @@ from model.fitting.rotations import rotation_from_vector
 from model.fitting.solver import NormalEquations, minimise
 from model.fitting.terms import project, robust_kernel
 
-STEPS = 30
+STEPS, WIDE = 20, 4.0
 
 
 @dataclass(frozen=True)
@@ -36,8 +38,6 @@ class PartSpreads:
     """
 
     point: float
-    point_depth: float
-    radius_depth: float
     radius: float
     prior: float
     limit: float
@@ -54,13 +54,11 @@ class SeenPart:
 
     Attributes:
         points: px. there: whether the part was found.
-        depths: how far behind the first point each lies, in lengths of the part; None where they do not count.
         root_rotation, root_place: of the joint that holds it, camera axes, m.
         focal_px, principal: of the camera. times: s.
     """
 
     points: Float[Tensor, "F P 2"]
-    depths: Float[Tensor, "F P"] | None
     there: Bool[Tensor, "F"]
     root_rotation: Float[Tensor, "F 3 3"]
     root_place: Float[Tensor, "F 3"]
@@ -79,7 +77,7 @@ class PartState:
 
 
 class PartProblem:
-    """The sum of all terms, as normal equations. Offsets are solved for where the part has expressions: a face is someone's own."""
+    """The sum of all terms, as normal equations. Offsets are solved for the face only: it is someone's own."""
 
     def __init__(self, part: Part, seen: SeenPart, spreads: PartSpreads) -> None:
         self.part, self.seen, self.spreads = part, seen, spreads
@@ -137,12 +135,6 @@ class PartProblem:
             whole(weight.repeat_interleave(2, dim=1)), whole(cost.sum(1)),
             whole((by_point @ slopes[1].flatten(-2) * scale[..., None]).flatten(1, 2)) if self.num_shared else None,
         )  # fmt: skip
-        if self.seen.depths is not None:
-            behind = (points[..., 2] - points[:, :1, 2]) / self.part.length
-            residuals = (behind - self.seen.depths[rows]) / self.spreads.point_depth
-            by_own = (slopes[0][:, :, 2] - slopes[0][:, :1, 2]) / (self.part.length * self.spreads.point_depth)
-            cost, weight = robust_kernel(residuals.square(), self.spreads.radius_depth / self.spreads.point_depth)
-            model.add(whole(residuals), whole(by_own), whole(weight), whole(cost.sum(1)))
 
     def _add_usual(self, model: NormalEquations, state: PartState) -> None:
         """Hands are loosely closed, joints stay inside their limits, the part where the body has it."""
@@ -175,8 +167,10 @@ class PartProblem:
 
 def fit_part(part: Part, seen: SeenPart, spreads: PartSpreads) -> PartState:
     """Solve for one part over a clip. Deterministic; limits are kept exactly in the answer."""
-    problem = PartProblem(part, seen, spreads)
-    state, _ = minimise(problem, problem.start(), steps=STEPS, tolerance=1e-5)
+    state = PartProblem(part, seen, spreads).start()
+    for widening in (WIDE, 1.0):  # a wrist that is far off is found first
+        problem = PartProblem(part, seen, replace(spreads, radius=widening * spreads.radius))
+        state, _ = minimise(problem, state, steps=STEPS, tolerance=1e-4)
     return PartState(state.values.clamp(part.lowest, part.highest), state.loose, state.offsets)
 
 

@@ -39,12 +39,10 @@ class PartLandmarks:
 
     Attributes:
         points: px, pixel centres at +0.5.
-        depths: how far behind the first point each lies; of a hand in palm lengths, of a face in px.
         presence: that there is one at all, 0..1.
     """
 
     points: Float[np.ndarray, "P 2"]
-    depths: Float[np.ndarray, "P"]
     presence: float
 
 
@@ -89,16 +87,13 @@ class HandAndFaceReader:
         return found if found.presence >= min_presence else None
 
     def _read_hand(self, image: UInt8[np.ndarray, "H W 3"], square: Roi) -> PartLandmarks:
-        raw, presence, _, world = self._hand(crop_roi(image, square, HAND_SIZE).astype(np.float32) / 255)
-        solid = world.reshape(NUM_HAND, 3) - world[:3]
-        depths = solid[:, 2] / max(float(np.linalg.norm(solid[9])), 1e-6)
-        return PartLandmarks(square.to_image(raw.reshape(NUM_HAND, 3)[:, :2] / HAND_SIZE), depths, float(presence[0]))
+        raw, presence, _, _ = self._hand(crop_roi(image, square, HAND_SIZE).astype(np.float32) / 255)
+        return PartLandmarks(square.to_image(raw.reshape(NUM_HAND, 3)[:, :2] / HAND_SIZE), float(presence[0]))
 
     def _read_face(self, image: UInt8[np.ndarray, "H W 3"], square: Roi) -> PartLandmarks:
         raw, logit = self._face(crop_roi(image, square, FACE_SIZE).astype(np.float32) / 255)
         presence = float(sigmoid(logit).ravel()[0])
-        rows = raw.reshape(NUM_FACE, 3) / FACE_SIZE
-        return PartLandmarks(square.to_image(rows[:, :2]), (rows[:, 2] - rows[0, 2]) * square.size, presence)
+        return PartLandmarks(square.to_image(raw.reshape(NUM_FACE, 3)[:, :2] / FACE_SIZE), presence)
 
 
 def first_hand_square(wrist_pinky_index: Float[np.ndarray, "3 2"], palm_px: float) -> Roi:

@@ -78,7 +78,7 @@ class Seer:
 
     def _seen(self, name: str, image: np.ndarray, points: np.ndarray) -> PartLandmarks | None:
         self.shapes.add(image.shape[:2])
-        return None if name in self.blind else PartLandmarks(points, np.zeros(len(points)), 1.0)
+        return None if name in self.blind else PartLandmarks(points, 1.0)
 
 
 def truth_of(part) -> torch.Tensor:
