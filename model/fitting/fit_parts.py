@@ -17,12 +17,13 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from model.fitting.arrow import _one_thread
 from model.fitting.parts import Part
 from model.fitting.rotations import rotation_from_vector
 from model.fitting.solver import NormalEquations, minimise
 from model.fitting.terms import project, robust_kernel
 
-STEPS, WIDE = 20, 4.0
+STAGES = ((4.0, 5), (1.0, 12))  # how much wider the robust radius is, and steps: a wrist that is far off is found first
 
 
 @dataclass(frozen=True)
@@ -165,12 +166,13 @@ class PartProblem:
         model.cost[:-1] += 0.5 * (weight * step**2).sum(1)
 
 
+@_one_thread()
 def fit_part(part: Part, seen: SeenPart, spreads: PartSpreads) -> PartState:
     """Solve for one part over a clip. Deterministic; limits are kept exactly in the answer."""
     state = PartProblem(part, seen, spreads).start()
-    for widening in (WIDE, 1.0):  # a wrist that is far off is found first
+    for widening, steps in STAGES:
         problem = PartProblem(part, seen, replace(spreads, radius=widening * spreads.radius))
-        state, _ = minimise(problem, state, steps=STEPS, tolerance=1e-4)
+        state, _ = minimise(problem, state, steps=steps, tolerance=1e-3)
     return PartState(state.values.clamp(part.lowest, part.highest), state.loose, state.offsets)
 
 
