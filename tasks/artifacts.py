@@ -36,6 +36,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 
+from model.body.body_files import BODY_JOINTS, JOINT_NAMES
 from model.body.track import BodyTrack
 from model.fitting.landmarks import ClipLandmarks
 from tasks.errors import InputError
@@ -228,6 +229,8 @@ class ClipInfo:
         people: the most people that were seen at once.
         dataset: of a published dataset's folder: kind, subject, digest, and the frame ids of its split (train, heldout; None where
             none is published); None for a video.
+        to_filmed: for each kept frame the similarity [2, 3] from the picture that `crop` speaks of, steadied where the camera shook,
+            to the video's own, px; None where there is no such video (a dataset, a bent lens made straight).
     """
 
     source: str
@@ -249,6 +252,7 @@ class ClipInfo:
     notes: list[str]
     people: int = 1
     dataset: dict | None = None
+    to_filmed: list[list[list[float]]] | None = None
 
     @property
     def K(self) -> Float[np.ndarray, "3 3"]:
@@ -341,7 +345,7 @@ def read_track(path: Path, *, made_by: str) -> BodyTrack:
         return value.float() if value.is_floating_point() else value.long()
 
     names = ("betas", "global_orient", "body_pose", "transl", "K", "w2c", "frame_ids", "confidence")
-    known = [name for name in ("joint_spread",) if name in arrays]  # files of before have none
+    known = [name for name in ("joint_spread", "expression") if name in arrays]  # not in every file
     return BodyTrack(
         **{name: tensor(name) for name in (*names, *known)},
         width=int(arrays["width"]),
@@ -349,6 +353,20 @@ def read_track(path: Path, *, made_by: str) -> BodyTrack:
         fps=float(arrays["fps"]),
         body=str(arrays["body"]),
     )
+
+
+def read_refined_track(paths: SubjectPaths) -> BodyTrack:
+    """The motion that avatars are trained on: refine_fit's body, with the fingers and the jaw that fit_smpl found.
+
+    refine_fit moves the body only, and holds all other joints at rest.
+    """
+    refined = read_track(paths.fit_refined / "track.npz", made_by="refine_fit")
+    body = len(BODY_JOINTS) - 1  # rows of body_pose
+    if refined.body_pose.shape[1] <= len(JOINT_NAMES[24]) - 1:
+        return refined
+    fitted = read_track(paths.fit / "track.npz", made_by="fit_smpl")
+    pose = torch.cat([refined.body_pose[:, :body], fitted.body_pose[:, body:]], 1)
+    return dataclasses.replace(refined, body_pose=pose, expression=fitted.expression)
 
 
 # ------------------------------------------------------------------------------------- the truth of a generated clip

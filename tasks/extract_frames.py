@@ -254,8 +254,19 @@ def describe_clip(
         dropped={str(int(i)): "no person found" for i, p in zip(found.indices, found.people, strict=True) if p is None},
         notes=notes + found.notes + _notes(found, in_window, window),
         people=1 + max(p.others for _, p in kept),
+        to_filmed=None if settings.distortion is not None else to_filmed(found),
     )
     return clip, window
+
+
+def to_filmed(found: Found) -> list[list[list[float]]]:
+    """From the steadied picture to the video's, for each frame that shows the person."""
+    kept = [k for k, person in enumerate(found.people) if person is not None]
+    if found.to_frame is None:
+        return np.tile(np.eye(2, 3), (len(kept), 1, 1)).tolist()
+    to_frame = found.to_frame[kept].copy()
+    to_frame[:, :, 2] += 0.5 - 0.5 * to_frame[:, :, :2].sum(2)  # from pixel indices to coordinates with centres at +0.5
+    return to_frame.tolist()
 
 
 def write_frames(

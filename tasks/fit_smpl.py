@@ -49,6 +49,7 @@ from tasks.datasets.frames import dataset_track
 from tasks.errors import InputError, run_stage
 from tasks.fit_page import landmark_misses, write_film, write_page
 from tasks.fit_state import spreads_of, write_fit_state
+from tasks.hands_and_face import Detailed, fit_hands_and_face
 from tasks.progress import progress_bar
 from tasks.settings import FitSmplSettings, Settings, load_settings
 from tasks.track_import.stage import ImportedFit, import_summary, import_track, write_import
@@ -85,8 +86,12 @@ def main() -> None:
         else:
             seen, state = refine_import(body, seen, clip, imported, settings.fit_smpl)
         score = score_fit(body, seen, clip.silhouettes, spreads_of(settings.fit_smpl), state)
-        record = write_fit(paths, clip, model, body, detected, seen, state, score)
-    print(summary(record))
+        details = fit_hands_and_face(
+            track_of(clip, model, seen, state, score), model, settings.body, clip.info, clip.images, detected.points,
+            detected.confidence.max(1), settings.fit_smpl.hands_and_face,
+        )  # fmt: skip
+        record = write_fit(paths, clip, model, body, detected, seen, state, score, details)
+    print("\n".join([summary(record), *details.notes]))
 
 
 def read_inputs(paths: SubjectPaths) -> Clip:
@@ -244,20 +249,21 @@ def describe(clip: Clip, model: BodyModel, body: FitBody, detected: Detected, se
 
 
 def write_fit(
-    paths: SubjectPaths, clip: Clip, model: BodyModel, body: FitBody, detected: Detected, seen: Observations, state: FitState, score: FitScore
-) -> dict:
+    paths: SubjectPaths, clip: Clip, model: BodyModel, body: FitBody, detected: Detected, seen: Observations, state: FitState,
+    score: FitScore, details: Detailed,
+) -> dict:  # fmt: skip
     """Write track, numbers and pictures, all or nothing; returns the numbers."""
-    record = describe(clip, model, body, detected, seen, state, score)
+    record = describe(clip, model, body, detected, seen, state, score) | {"hands_and_face": details.record}
     scenes = scenes_of(clip, body, seen, state, score)
     with replaced_folder(paths.fit) as folder:
-        write_track(folder / "track.npz", track_of(clip, model, seen, state, score))
+        write_track(folder / "track.npz", details.track)
         write_fit_state(folder / "state.npz", seen, state)
         write_json(folder / "fit.json", record)
         write_image(folder / "overlay.png", draw_sheet(scenes))
         write_film(folder / "overlay.mp4", scenes, fps=clip.info.fps)
         write_page(
             folder / "fit.html", title=f"Body fit of {paths.work.name}", record=record, series=series_of(score),
-            joint_spread=score.joint_spread, joint_names=model.joint_names, frame_ids=clip.info.frame_ids, doubted=list(score.reasons), notes=notes_of(clip, record),
+            joint_spread=score.joint_spread, joint_names=model.joint_names, frame_ids=clip.info.frame_ids, doubted=list(score.reasons), notes=[*notes_of(clip, record), *details.notes],
         )  # fmt: skip
     return record
 

@@ -41,4 +41,4 @@ def read_fit_state(path: Path) -> tuple[Observations, FitState]:
 
 def spreads_of(settings: FitSmplSettings) -> Spreads:
     """The strength of each term of the fit."""
-    return Spreads(**settings.model_dump(exclude={"focal_spread", "import_track", "import_refine"}))
+    return Spreads(**settings.model_dump(exclude={"focal_spread", "import_track", "import_refine", "hands_and_face"}))

@@ -97,6 +97,27 @@ class SegmentPersonSettings(Section):
     max_flagged_share: Share
 
 
+class PartSpreadSection(Section):
+    point: PositiveFloat
+    radius: PositiveFloat
+    prior: PositiveFloat
+    limit: PositiveFloat
+    speed: PositiveFloat
+    turn: PositiveFloat
+    shift: PositiveFloat
+    depth: PositiveFloat
+    offset: PositiveFloat
+
+
+class HandsAndFaceSection(Section):
+    min_palm: PositiveFloat
+    min_face: PositiveFloat
+    min_presence: Share
+    min_seen: Share
+    num_expressions: Annotated[int, Field(ge=0, le=100)]
+    spreads: PartSpreadSection
+
+
 class FitSmplSettings(Section):
     import_track: Annotated[str | None, Field(alias="import")]
     import_refine: bool
@@ -119,6 +140,7 @@ class FitSmplSettings(Section):
     tilt: PositiveFloat
     stature: PositiveFloat
     focal_spread: PositiveFloat
+    hands_and_face: HandsAndFaceSection
 
 
 class RefineFitSettings(Section):

@@ -28,6 +28,7 @@ JOINT_NAMES = {
     55: (*BODY_JOINTS, "jaw", "left_eye_smplhf", "right_eye_smplhf", *FINGER_JOINTS),  # SMPL-X
 }
 NUM_VERTICES = {24: 6890, 52: 6890, 55: 10475}
+NUM_FACE_POINTS = 51  # landmarks of brows, nose, eyes and lips in SMPL-X's files
 NUM_SHAPE_DIRECTIONS_SMPLX = 300  # SMPL-X keeps expression directions behind its 300 shape directions
 
 
@@ -53,6 +54,7 @@ class BodyArrays:
     uv: np.ndarray | None
     uv_faces: np.ndarray | None
     points: dict[str, int]
+    face_points: tuple[np.ndarray, np.ndarray] | None = None  # SMPL-X's 51 face landmarks: corners [51, 3] and their weights
 
 
 def read_open_body(path: Path = OPEN_BODY) -> BodyArrays:
@@ -129,7 +131,16 @@ def read_body_file(
         uv=uv,
         uv_faces=uv_faces,
         points=dict(extra_vertex_ids["smplx" if num_joints == 55 else "smplh"]),
+        face_points=face_points_of(data, faces),
     )
+
+
+def face_points_of(data: Mapping[str, np.ndarray], faces: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """The 51 face landmarks that SMPL-X's files name by triangle (`lmk_faces_idx`, `lmk_bary_coords`); None without them."""
+    if "lmk_faces_idx" not in data or "lmk_bary_coords" not in data:
+        return None
+    triangles, weights = np.asarray(data["lmk_faces_idx"]).astype(np.int64), np.asarray(data["lmk_bary_coords"], dtype=np.float64)
+    return (faces[triangles], weights) if triangles.shape == (NUM_FACE_POINTS,) and weights.shape == (NUM_FACE_POINTS, 3) else None
 
 
 def read_arrays(path: Path) -> Mapping[str, np.ndarray]:

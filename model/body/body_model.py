@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from smplx.lbs import batch_rigid_transform, batch_rodrigues, blend_shapes
@@ -57,6 +58,7 @@ class BodyModel:
         j_template, j_shapedirs: the same of the joints, from the regressor (joints are linear in the shape).
         posedirs: pose correctives, metres; None where there are none.
         pose_basis: their coefficients by pose feature (joint rotations - identity); None where each feature has its own.
+        face_weights: the 51 face landmarks of SMPL-X's files as blends of vertices; None for other bodies.
     """
 
     name: str
@@ -74,6 +76,7 @@ class BodyModel:
     j_shapedirs: Float[Tensor, "J 3 S"]
     posedirs: Float[Tensor, "C W"] | None
     pose_basis: Float[Tensor, "P C"] | None
+    face_weights: LandmarkWeights | None = None
 
     landmark_names = LANDMARK_NAMES
 
@@ -193,6 +196,7 @@ class BodyModel:
             shapedirs=self.shapedirs[vertex_ids],
             posedirs=posedirs,
             landmark_weights=self.landmark_weights.renumber(new_id),
+            face_weights=None if self.face_weights is None else self.face_weights.renumber(new_id),
         )
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> BodyModel:
@@ -281,7 +285,13 @@ def body_model_from_arrays(arrays: BodyArrays) -> BodyModel:
         j_shapedirs=torch.cat([j_shapedirs, j_lengthen], -1),
         posedirs=posedirs,
         pose_basis=None if arrays.pose_basis is None else floats(arrays.pose_basis),
+        face_weights=None if arrays.face_points is None else _blends_of_vertices(*arrays.face_points, num_joints=len(parents)),
     )
+
+
+def _blends_of_vertices(ids: np.ndarray, weights: np.ndarray, *, num_joints: int) -> LandmarkWeights:
+    joint_weights = torch.zeros(len(ids), num_joints, dtype=torch.float64)
+    return LandmarkWeights(torch.as_tensor(ids), torch.as_tensor(weights), joint_weights)
 
 
 def canonical_pose(model: BodyModel) -> Float[Tensor, "K 3"]:

@@ -1,6 +1,6 @@
 """The body track: one person's shape, and pose, place and camera for each frame of a clip.
 
-Axes: F frames, S shape coefficients, J joints (the root is joint 0). Lengths are metres, angles radians (axis-angle).
+Axes: F frames, S shape coefficients, E expression coefficients, J joints (the root is joint 0). Lengths are metres, angles radians (axis-angle).
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ class BodyTrack:
         body: which body model the coefficients belong to ("open" or the stem of a model file).
         joint_spread: how far each joint is expected to lie from its true place beside the root, m; NaN where unknown, None
             where nothing is known of any, as of a track from another program.
+        expression: coefficients of SMPL-X's expressions; None where none were fitted. Kept for other programs: avatars do not show them.
     """
 
     betas: Float[Tensor, "S"]
@@ -52,6 +53,7 @@ class BodyTrack:
     fps: float
     body: str
     joint_spread: Float[Tensor, "F J"] | None = None
+    expression: Float[Tensor, "F E"] | None = None
 
     @property
     def num_frames(self) -> int:

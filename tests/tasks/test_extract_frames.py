@@ -14,12 +14,13 @@ import numpy as np
 import pytest
 from ruamel.yaml import YAML
 
-from model.camera_motion import measure_camera
+from model.camera_motion import carry_back, measure_camera
 from model.lens import Lens
 from model.video import Window, sample_times, window_around
 from tasks import extract_frames
 from tasks.artifacts import SubjectPaths, read_clip, read_frame
 from tasks.errors import InputError, run_stage
+from tasks.extract_frames import Found, to_filmed
 from tasks.settings import ExtractFramesSettings
 from tasks.video_file import _rgb, check_video, frames_of, open_video
 
@@ -379,3 +380,14 @@ def test_a_lens_needs_its_focal_length_and_must_be_one(tmp_path: Path):
     with pytest.raises(InputError, match="fold the picture .* focal_px 60 and pictures of 96x64 px"):
         extract_frames.choose_lens(video, settings(distortion=[-0.9, 0.0, 0.0, 0.0, 0.0], focal_px=60.0))
     assert extract_frames.choose_lens(video, settings()) is None
+
+
+def test_points_of_a_steadied_frame_find_their_way_back_to_the_frame_as_it_was_filmed() -> None:
+    turn = np.array([[1.01, -0.02], [0.02, 1.01]])
+    similarities = np.stack([np.eye(2, 3), np.concatenate([turn, [[3.0], [-5.0]]], axis=1), np.eye(2, 3)])
+    people = [None, object(), object()]
+    back = np.array(to_filmed(Found(np.arange(3), people, similarities, [])))
+    assert back.shape == (2, 2, 3)
+    filmed = np.array([[100.0, 40.0], [7.5, 300.5]])
+    assert np.allclose(carry_back(filmed, similarities[1]) @ back[0, :, :2].T + back[0, :, 2], filmed)
+    assert np.allclose(to_filmed(Found(np.arange(3), people, None, [])), np.eye(2, 3))

@@ -71,7 +71,8 @@ def run(paths: SubjectPaths, settings: FitSmplSettings) -> dict:
     seen = fit_smpl.see(detected, clip, settings)
     state = fit_smpl.fit(body, seen, clip, settings)
     score = fit_smpl.score_fit(body, seen, clip.silhouettes, fit_smpl.spreads_of(settings), state)
-    return fit_smpl.write_fit(paths, clip, model, body, detected, seen, state, score)
+    details = fit_smpl.Detailed(fit_smpl.track_of(clip, model, seen, state, score))
+    return fit_smpl.write_fit(paths, clip, model, body, detected, seen, state, score, details)
 
 
 def test_the_stage_writes_a_track_numbers_and_a_picture(
