@@ -1,12 +1,14 @@
 """What training minimises: distances between pictures, and terms that keep the avatar and its motion plausible.
 
-Axes: H x W pixels, N surface points, L neighbours of a point, F frames, J joints. Pictures are 0..1, lengths metres.
+Axes: H x W pixels, N surface points, L neighbours of a point, C channels, F frames, J joints. Pictures are 0..1, lengths metres.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numba
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -88,9 +90,63 @@ def surface_loss(
 
 
 def roughness(values: Float[Tensor, "N C"], neighbours: Int[Tensor, "N L"]) -> Float[Tensor, ""]:
-    """Mean squared difference of each point from the mean of the points around it (the graph's Laplacian)."""
+    """Mean squared difference of each point from the mean of the points around it (the graph's Laplacian). Differentiable."""
+    if values.device.type != "cpu" or values.dtype != torch.float32:
+        return roughness_reference(values, neighbours)
+    return _Roughness.apply(values, neighbours)
+
+
+def roughness_reference(values: Float[Tensor, "N C"], neighbours: Int[Tensor, "N L"]) -> Float[Tensor, ""]:
+    """The same in plain torch."""
     around = values.index_select(0, neighbours.flatten()).view(*neighbours.shape, -1).mean(1)
     return (values - around).square().mean()
+
+
+class _Roughness(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, values, neighbours):
+        around = neighbours.contiguous().numpy()
+        departures = np.empty(values.shape, np.float32)
+        total = _departures(values.detach().contiguous().numpy(), around, departures)
+        ctx.arrays = departures, around
+        return values.new_tensor(total / departures.size)
+
+    @staticmethod
+    def backward(ctx, grad):
+        departures, around = ctx.arrays
+        found = np.zeros_like(departures)
+        _spread_departures(departures, around, np.float32(2 * float(grad) / departures.size), found)
+        return torch.from_numpy(found), None
+
+
+@numba.njit(nogil=True, cache=True)
+def _departures(values, neighbours, out):
+    """Write how far each point is from the mean around it; return the sum of the squares."""
+    count, channels = values.shape
+    share = np.float32(1) / neighbours.shape[1]
+    total = 0.0
+    for i in range(count):
+        for c in range(channels):
+            mean = np.float32(0)
+            for k in range(neighbours.shape[1]):
+                mean += values[neighbours[i, k], c]
+            away = values[i, c] - mean * share
+            out[i, c] = away
+            total += away * away
+    return total
+
+
+@numba.njit(nogil=True, cache=True)
+def _spread_departures(departures, neighbours, factor, out):
+    """Add each point's departure to itself and take its share from those around it."""
+    count, channels = departures.shape
+    share = np.float32(1) / neighbours.shape[1]
+    for i in range(count):
+        for c in range(channels):
+            slope = factor * departures[i, c]
+            out[i, c] += slope
+            for k in range(neighbours.shape[1]):
+                out[neighbours[i, k], c] -= slope * share
 
 
 def random_background(generator: torch.Generator) -> Float[Tensor, "3"]:

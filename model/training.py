@@ -155,6 +155,7 @@ class Training:
         self.step_number, self.seconds, self.rollbacks = 0, 0.0, 0
         self.history: list[dict[str, float]] = []
         self.recent: list[tuple[float, float]] = []
+        self.fixed: Attributes | None = None
         rates, parts = options.rates, avatar
         groups = [
             ([*parts.decoder.parameters(), *parts.features.smoother.parameters()], rates.networks),
@@ -207,7 +208,7 @@ class Training:
     def _loss(self, chosen: Int[Tensor, "B"]) -> tuple[Tensor, float]:
         avatar, weights = self.avatar, self.options.losses
         rows = self.frames.rows[chosen]
-        shared = avatar.attributes() if avatar.pose_encoder is None else None
+        shared = self._shared_attributes() if avatar.pose_encoder is None else None
         loss, errors = torch.zeros((), device=self.device), []
         poses = self.correction.pose(rows)
         feature_maps = None if shared is not None else self._pose_features(chosen)
@@ -236,6 +237,15 @@ class Training:
         if self._poses_move:
             loss = loss + self.correction.penalty(rows, self.frames.rows, weights)
         return loss, -10 * math.log10(max(sum(torch.stack(errors).tolist()) / len(errors), 1e-10))
+
+    def _shared_attributes(self) -> Attributes:
+        """The look without a pose; decoded once where nothing that it comes from moves."""
+        avatar = self.avatar
+        if any(p.requires_grad for p in (*avatar.decoder.parameters(), *avatar.features.parameters(), avatar.texel_colors)):
+            return avatar.attributes()
+        if self.fixed is None:
+            self.fixed = avatar.attributes()
+        return self.fixed
 
     def _pose_features(self, chosen: Int[Tensor, "B"]) -> list[Float[Tensor, "C G G"]]:
         """Feature maps of person and pose together, encoded as one batch."""
@@ -349,6 +359,7 @@ class Training:
             return {name.removeprefix(prefix): t.clone() for name, t in tensors.items() if name.startswith(prefix)}
 
         self.avatar.load_state_dict(part("avatar."), strict=False)
+        self.fixed = None
         self.correction.load_state_dict(part("correction."))
         states: dict[int, dict[str, Tensor]] = {}
         for name, value in part("adam.").items():

@@ -15,7 +15,7 @@ from model.avatar import Avatar, PoseEncoderOptions, pose_distance
 from model.avatar_file import AvatarFileError, load_avatar, save_avatar, with_pose_encoder, with_pose_shapes
 from model.body.track import BodyTrack
 from model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from model.losses import composite, roughness
+from model.losses import composite, roughness, roughness_reference
 from model.metrics import psnr
 from model.pose import BodyPose, posed_joints, rest_to_posed, root_relative, track_pose
 from model.pose_refinement import PoseCorrection, PoseRates, RowAdam, knot_weights
@@ -126,6 +126,28 @@ def test_milestones_count_thirds_of_the_steps(avatar: Avatar, clip, options: Tra
 def test_the_surface_is_smooth_where_all_offsets_agree(atlas: UvAtlas) -> None:
     assert float(roughness(torch.full((atlas.num_points, 3), 0.3), atlas.neighbours)) < 1e-10
     assert float(roughness(torch.randn(atlas.num_points, 3), atlas.neighbours)) > 0.5
+
+
+def test_the_compiled_roughness_equals_plain_torch_with_its_gradients(atlas: UvAtlas) -> None:
+    values = torch.randn(atlas.num_points, 3, generator=torch.Generator().manual_seed(1))
+    found = []
+    for rough in (roughness, roughness_reference):
+        leaf = values.clone().requires_grad_()
+        loss = 7 * rough(leaf, atlas.neighbours)
+        loss.backward()
+        found.append((loss.detach(), leaf.grad))
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-8)  # sums in another order
+
+
+def test_a_look_that_stays_is_decoded_once(avatar: Avatar, clip, options: TrainingOptions, monkeypatch: pytest.MonkeyPatch) -> None:
+    rates = dataclasses.replace(options.rates, networks=0, features=0, texel_colors=0, light=0, pose_encoder=1e-2, poses=None)
+    decoded, count = Avatar.decode, []
+    monkeypatch.setattr(Avatar, "decode", lambda self, features: count.append(1) or decoded(self, features))
+    avatar.known_poses = clip.track.body_pose[clip.frames.rows].clone()
+    training = start(with_pose_shapes(avatar, PoseShapeOptions(keys=3, reach=0.1)), clip, dataclasses.replace(options, steps=4, rates=rates))
+    assert finish(training) and len(count) == 1
+    assert training.avatar.pose_shapes.shapes.detach().any()
 
 
 # -------------------------------------------------------------------------------------------------------------- poses
