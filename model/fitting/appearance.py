@@ -51,7 +51,8 @@ class RefineOptions:
         points: surface points that may be followed, drawn anew in each round.
         tracks: of one frame, at most.
         strength: how many independent points all tracks of a frame count as; neighbours err together.
-        point_spread: m, of a surface point from where the avatar has it.
+        point_spread, last_point_spread: m, of a surface point from where the avatar has it, in the first and in the last round: while
+            it has them wrongly they must give way, and later they had better hold.
         side_rounds: rounds, counted from 0, after which each limb's side of depth is chosen anew, by what its drawing shows.
         shape_turn: deg that the person has to turn by for shape and focal length to be solved for too; seen from fewer sides,
             they would take up what clothes do.
@@ -66,6 +67,7 @@ class RefineOptions:
     tracks: int
     strength: float
     point_spread: float
+    last_point_spread: float
     side_rounds: list[int]
     shape_turn: float
     adjust_steps: int
@@ -123,7 +125,7 @@ def refine_on_appearance(
         with torch.no_grad():
             attributes = avatar.attributes()
         tracks, off_px = follow(clip, avatar, attributes, track, options, seed=seed + number, backend=backend)
-        state = adjust_motion(clip, avatar, attributes, state, tracks, spreads, options)
+        state = adjust_motion(clip, avatar, attributes, state, tracks, spreads, options, point_spread=point_spread_in(number, options))
         reshape(avatar, clip.model, state.betas)
         if number in options.side_rounds:
             track = as_track(clip.track, clip.seen, state)
@@ -185,16 +187,23 @@ def follow(
 
 
 def adjust_motion(
-    clip: Clip, avatar: Avatar, attributes: Attributes, state: FitState, tracks: SurfaceTracks, spreads: Spreads, options: RefineOptions
-) -> FitState:
+    clip: Clip, avatar: Avatar, attributes: Attributes, state: FitState, tracks: SurfaceTracks, spreads: Spreads, options: RefineOptions,
+    *, point_spread: float,
+) -> FitState:  # fmt: skip
     """One bundle adjustment on the tracks, beside all terms of the fit."""
     rows, tracks = tracks.restricted()
     surface = tracked_surface(clip.model, avatar, attributes, state.betas, rows)
     pulls = pair_outlines(clip.body, clip.seen, clip.silhouettes, state, OUTLINE_RADIUS * clip.seen.height_px)
     problem = BodyFitProblem(clip.body, clip.seen, spreads, only_motion=not shows_shape(clip.track, options), pulls=pulls)
-    bundle = BundleProblem(problem, surface, tracks, shift_spread=options.point_spread)
+    bundle = BundleProblem(problem, surface, tracks, shift_spread=point_spread)
     start = BundleState(state, torch.zeros_like(surface.vertices))
     return adjust(bundle, start, steps=options.adjust_steps).body
+
+
+def point_spread_in(number: int, options: RefineOptions) -> float:
+    """How far surface points may lie from where the avatar has them in a round, m: it falls by the same factor from each to the next."""
+    done = number / max(options.rounds - 1, 1)
+    return options.point_spread ** (1 - done) * options.last_point_spread**done
 
 
 def shows_shape(track: BodyTrack, options: RefineOptions) -> bool:
