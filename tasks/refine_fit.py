@@ -20,10 +20,11 @@ from model.body.track import BodyTrack
 from model.checkpoint import Checkpoint, clear_checkpoints, load_checkpoint, save_checkpoint
 from model.fitting.appearance import Clip, RefineOptions, Round, as_track, refine_on_appearance
 from model.fitting.fit import Silhouettes
+from model.fitting.held_out import heldout_psnr
 from model.fitting.objective import Spreads, fit_body_of
 from model.fitting.observations import FitState
 from model.fitting.score import body_height, score_fit
-from model.training import TrainingOptions
+from model.training import TrainingFrames, TrainingOptions
 from model.uv.atlas import bake_atlas, body_surface
 from tasks.artifacts import (
     ClipInfo,
@@ -45,8 +46,6 @@ from tasks.options import options_from
 from tasks.progress import progress_bar
 from tasks.settings import Settings, load_settings
 from tasks.training_run import find_device, fingerprint, load_training_frames, look_of, stop_signals
-
-IOU_LOSS = 0.01  # by which the silhouettes may fit less well than before; cloth hangs otherwise than the naked body's outline
 
 
 @dataclass(frozen=True)
@@ -93,6 +92,7 @@ def refine(paths: SubjectPaths, fitted: BodyTrack, settings: Settings) -> Refine
     folder = paths.checkpoints / "refine_fit"
     key = fingerprint(look, clip.frames, fitted, section.model_dump_json(), settings.fit_smpl.model_dump_json(), str(settings.seed))
     before = state
+    training = options_from(look.training, TrainingOptions)
     state, first, off = resume(folder, key, avatar, state)
     with stop_signals() as stopped, progress_bar("refining the fit", options.rounds) as show:
 
@@ -104,12 +104,24 @@ def refine(paths: SubjectPaths, fitted: BodyTrack, settings: Settings) -> Refine
             show(done.number + 1, f"points were {done.off_px:.2f} px off")
 
         state = refine_on_appearance(
-            clip, avatar, state, spreads, options_from(look.training, TrainingOptions), options, backend=backend, seed=settings.seed,
+            clip, avatar, state, spreads, training, options, backend=backend, seed=settings.seed,
             first_round=first, on_round=on_round, stop_asked=lambda: bool(stopped),
         )  # fmt: skip
         if stopped:
             raise Interrupted(f"refine_fit stopped after {len(off)} of {options.rounds} rounds, which are kept; run the same command again to go on")
-    return judge(clip, fitted, spreads, before, state, off)
+    refined, heldout = as_track(fitted, clip.seen, state), kept_frames(paths, fitted, settings)
+    psnrs = []
+    with stop_signals() as stopped, progress_bar("judging the refined fit", 2) as show:
+        for done, track in enumerate((fitted, refined) if len(heldout.rows) else ()):
+            found = heldout_psnr(
+                clip, heldout, untrained_avatar(clip.model, track, settings).to(device), track, training, options,
+                backend=backend, seed=settings.seed, stop_asked=lambda: bool(stopped),
+            )  # fmt: skip
+            if found is None:
+                raise Interrupted("refine_fit stopped while it judged the refined fit, which is kept; run the same command again to go on")
+            psnrs.append(found)
+            show(done + 1, f"{found:.2f} dB on frames that were not learned from")
+    return judge(clip, fitted, refined, spreads, before, state, off, psnrs)
 
 
 def read_inputs(paths: SubjectPaths, fitted: BodyTrack, settings: Settings) -> tuple[Clip, FitState]:
@@ -157,22 +169,35 @@ def resume(folder: Path, key: str, avatar: Avatar, state: FitState) -> tuple[Fit
     return state, found.record["step"], list(found.record["off_px"])
 
 
-def judge(clip: Clip, fitted: BodyTrack, spreads: Spreads, before: FitState, after: FitState, off: list[float]) -> Refined:
-    """The refined motion with its record; the fitted one where the refined one lies worse on the masks."""
+def kept_frames(paths: SubjectPaths, track: BodyTrack, settings: Settings) -> TrainingFrames:
+    """The frames that are kept for scoring."""
+    split = split_frames(read_clip(paths), read_segmentation(paths), heldout_every=settings.split.heldout_every)
+    return load_training_frames(paths, track, split.heldout)
+
+
+def judge(
+    clip: Clip, fitted: BodyTrack, refined: BodyTrack, spreads: Spreads, before: FitState, after: FitState, off: list[float], psnrs: list[float]
+) -> Refined:
+    """The refined motion with its record; the fitted one where a look that is learned on it tells more of the kept frames.
+
+    Args: psnrs of the kept frames, dB, as learned on the fitted and on the refined motion; empty where none are kept.
+    """
     scores = [score_fit(clip.body, clip.seen, clip.silhouettes, spreads, state) for state in (before, after)]
     ious = [float(np.nanmean(score.iou)) if np.isfinite(score.iou).any() else float("nan") for score in scores]
     record = {
         "rounds": len(off),
         "points_off_px": off,
         "shape_solved": not torch.equal(before.betas, after.betas),
+        "heldout_psnr": psnrs,
         "iou_mean": ious,
         "focal_px": [float(clip.seen.focal_px * state.log_focal.exp()) for state in (before, after)],
         "height_m": [body_height(clip.body, state.betas) for state in (before, after)],
         "betas": [float(b) for b in after.betas],
     }
-    if ious[1] < ious[0] - IOU_LOSS:
-        return Refined(fitted, {**record, "kept": f"refined, the body lies worse on the masks (IoU {ious[1]:.3f}, before {ious[0]:.3f})"})
-    return Refined(as_track(fitted, clip.seen, after), {**record, "kept": None})
+    if psnrs and psnrs[1] < psnrs[0]:
+        reason = f"a look learned on the refined one tells less of frames that it has not seen ({psnrs[1]:.2f} dB, before {psnrs[0]:.2f})"
+        return Refined(fitted, {**record, "kept": reason})
+    return Refined(refined, {**record, "kept": None})
 
 
 def summary(record: dict) -> str:

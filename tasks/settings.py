@@ -129,6 +129,8 @@ class FitSmplSettings(Section):
     limit: PositiveFloat
     upright: PositiveFloat
     balance: PositiveFloat
+    balance_still: PositiveFloat
+    standing: PositiveFloat
     turn: PositiveFloat
     shift: PositiveFloat
     burst: PositiveFloat

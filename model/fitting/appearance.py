@@ -41,6 +41,19 @@ OUTLINE_RADIUS = 0.04  # how far outlines may lie apart, share of the person's h
 
 
 @dataclass(frozen=True)
+class OverRounds:
+    """A positive value that goes from its first to its last by the same factor in each round."""
+
+    first: float
+    last: float
+
+    def at(self, number: int, rounds: int) -> float:
+        """The value in one of so many rounds, counted from 0."""
+        done = number / max(rounds - 1, 1)
+        return self.first ** (1 - done) * self.last**done
+
+
+@dataclass(frozen=True)
 class RefineOptions:
     """How the motion is refined on an appearance.
 
@@ -50,8 +63,10 @@ class RefineOptions:
         later_rate: of the learning rates after the first round.
         points: surface points that may be followed, drawn anew in each round.
         tracks: of one frame, at most.
-        strength: how many independent points all tracks of a frame count as; neighbours err together.
-        point_spread: m, of a surface point from where the avatar has it.
+        strength: how many independent points all tracks of a frame count as, in the first and in the last round; neighbours err
+            together, less so the sharper the look.
+        point_spread: m, of a surface point from where the avatar has it, in the first and in the last round: while it has them
+            wrongly they must give way, and later they had better hold.
         side_rounds: rounds, counted from 0, after which each limb's side of depth is chosen anew, by what its drawing shows.
         shape_turn: deg that the person has to turn by for shape and focal length to be solved for too; seen from fewer sides,
             they would take up what clothes do.
@@ -64,8 +79,8 @@ class RefineOptions:
     later_rate: float
     points: int
     tracks: int
-    strength: float
-    point_spread: float
+    strength: OverRounds
+    point_spread: OverRounds
     side_rounds: list[int]
     shape_turn: float
     adjust_steps: int
@@ -122,8 +137,9 @@ def refine_on_appearance(
             return state
         with torch.no_grad():
             attributes = avatar.attributes()
-        tracks, off_px = follow(clip, avatar, attributes, track, options, seed=seed + number, backend=backend)
-        state = adjust_motion(clip, avatar, attributes, state, tracks, spreads, options)
+        strength, point_spread = (value.at(number, options.rounds) for value in (options.strength, options.point_spread))
+        tracks, off_px = follow(clip, avatar, attributes, track, options, strength=strength, seed=seed + number, backend=backend)
+        state = adjust_motion(clip, avatar, attributes, state, tracks, spreads, options, point_spread=point_spread)
         reshape(avatar, clip.model, state.betas)
         if number in options.side_rounds:
             track = as_track(clip.track, clip.seen, state)
@@ -155,7 +171,7 @@ def learn(
 
 
 def follow(
-    clip: Clip, avatar: Avatar, attributes: Attributes, track: BodyTrack, options: RefineOptions, *, seed: int, backend: str
+    clip: Clip, avatar: Avatar, attributes: Attributes, track: BodyTrack, options: RefineOptions, *, strength: float, seed: int, backend: str
 ) -> tuple[SurfaceTracks, float]:
     """Follow points of the avatar into every frame that is learned from.
 
@@ -179,20 +195,21 @@ def follow(
         n = len(kept)
         points[row, :n], targets[row, :n], sharpness[row, :n] = found.points[kept], found.targets[kept] + window[:2], found.sharpness[kept]
         off.append(found.moved[kept])
-    sharpness *= (options.strength / P * track.confidence.double().numpy()[:, None, None, None]) ** 0.5
+    sharpness *= (strength / P * track.confidence.double().numpy()[:, None, None, None]) ** 0.5
     distance = np.concatenate(off)
     return SurfaceTracks(*(torch.from_numpy(a) for a in (points, targets, sharpness))), float(np.median(distance)) if len(distance) else np.nan
 
 
 def adjust_motion(
-    clip: Clip, avatar: Avatar, attributes: Attributes, state: FitState, tracks: SurfaceTracks, spreads: Spreads, options: RefineOptions
-) -> FitState:
+    clip: Clip, avatar: Avatar, attributes: Attributes, state: FitState, tracks: SurfaceTracks, spreads: Spreads, options: RefineOptions,
+    *, point_spread: float,
+) -> FitState:  # fmt: skip
     """One bundle adjustment on the tracks, beside all terms of the fit."""
     rows, tracks = tracks.restricted()
     surface = tracked_surface(clip.model, avatar, attributes, state.betas, rows)
     pulls = pair_outlines(clip.body, clip.seen, clip.silhouettes, state, OUTLINE_RADIUS * clip.seen.height_px)
     problem = BodyFitProblem(clip.body, clip.seen, spreads, only_motion=not shows_shape(clip.track, options), pulls=pulls)
-    bundle = BundleProblem(problem, surface, tracks, shift_spread=options.point_spread)
+    bundle = BundleProblem(problem, surface, tracks, shift_spread=point_spread)
     start = BundleState(state, torch.zeros_like(surface.vertices))
     return adjust(bundle, start, steps=options.adjust_steps).body
 

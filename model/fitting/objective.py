@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from model.body.body_model import BodyModel
-from model.fitting import terms
+from model.fitting import standing, terms
 from model.fitting.collision import Collisions, add_collisions, make_collisions
 from model.fitting.kinematics import (
     BlendedPoints,
@@ -30,12 +30,6 @@ from model.fitting.outline import OutlinePulls, add_outline
 from model.fitting.prior import PosePrior, anatomical_prior
 from model.fitting.solver import NormalEquations
 
-# de Leva 1996, share of the body's mass (both sexes, rounded), and the joints whose mean is near each segment's centre
-_SEGMENTS: tuple[tuple[float, tuple[int, ...]], ...] = (
-    (0.08, (15,)), (0.16, (9,)), (0.15, (3, 6)), (0.13, (0, 1, 2)),
-    (0.027, (16, 18)), (0.027, (17, 19)), (0.022, (18, 20)), (0.022, (19, 21)),
-    (0.144, (1, 4)), (0.144, (2, 5)), (0.045, (4, 7)), (0.045, (5, 8)), (0.014, (7, 10)), (0.014, (8, 11)),
-)  # fmt: skip
 _FACE, _HANDS, _HIPS, _LIMBS = range(0, 11), range(17, 23), (23, 24), (13, 14, 15, 16, 25, 26, 27, 28)
 
 
@@ -48,7 +42,8 @@ class Spreads:
         radius: of the robust kernel, share of the person's height.
         direction: of a world landmarks' bone, rad.
         prior: strength of the pose prior, 0..1. limit: rad beyond a joint limit.
-        upright: of the pelvis' axis, rad. balance: of the centre of mass beside the feet, m.
+        upright: of the pelvis' axis, rad. balance: of the centre of mass beside the feet, m. standing: of the knees of somebody
+            who stands still, rad; balance_still: the balance of such a one.
         turn, shift: usual acceleration of joints and of the root, rad/s^2 and m/s^2; burst: from how many of these on it is a
             quick move that costs ever less.
         contact: of a foot that stands still in the picture, m per root second.
@@ -68,6 +63,8 @@ class Spreads:
     limit: float
     upright: float
     balance: float
+    balance_still: float
+    standing: float
     turn: float
     shift: float
     burst: float
@@ -91,6 +88,7 @@ class FitBody:
         surface: the vertices, for the silhouette.
         faces: triangles of the surface.
         prior: which poses are likely.
+        support: centre of mass, and where each foot bears it.
         collisions: what of the arms must not lie inside of what.
     """
 
@@ -100,22 +98,13 @@ class FitBody:
     surface: SurfacePoints
     faces: Tensor
     prior: PosePrior
+    support: BlendedPoints
     collisions: Collisions
 
     @property
     def feet(self) -> BlendedPoints:
         """Ankle and ball of the left foot, then of the right one."""
         return self.joints.mix(torch.eye(self.joints.weights.shape[0], dtype=self.joints.weights.dtype)[[7, 10, 8, 11]])
-
-    @property
-    def support(self) -> BlendedPoints:
-        """Centre of mass, middle of the left foot, middle of the right foot."""
-        mixture = torch.zeros(3, self.joints.weights.shape[0], dtype=self.joints.weights.dtype)
-        for mass, joints in _SEGMENTS:
-            mixture[0, list(joints)] += mass / len(joints)
-        mixture[0] /= mixture[0].sum()
-        mixture[1, [7, 10]] = mixture[2, [8, 11]] = 0.5
-        return self.joints.mix(mixture)
 
 
 def fit_body_of(model: BodyModel) -> FitBody:
@@ -131,7 +120,8 @@ def fit_body_of(model: BodyModel) -> FitBody:
     mixture.scatter_add_(1, used, blends.vertex_weights)
     landmarks = concatenate(vertices, joints).mix(torch.cat([mixture, blends.joint_weights], 1))
     prior, collisions = anatomical_prior(model.joint_names), make_collisions(skeleton, surface)
-    return FitBody(skeleton, landmarks, joints, surface, model.faces, prior, collisions)
+    support = standing.support_points(surface, model.faces, joints, model.parents.tolist())
+    return FitBody(skeleton, landmarks, joints, surface, model.faces, prior, support, collisions)
 
 
 def landmark_shares() -> Float[Tensor, "33"]:
@@ -186,8 +176,11 @@ class BodyFitProblem:
         self.body, self.seen, self.spreads = body, seen, spreads
         self.smooth, self.only_motion, self.pulls = smooth, only_motion, pulls
         self._share, self._direction_share, self._mixtures = landmark_shares(), direction_shares(), bone_mixtures()
-        self._support, self._feet = body.support, body.feet
-        self._stillness = terms.foot_stillness(seen.points, seen.confidence, seen.times, seen.height_px) if smooth else None
+        self._feet = body.feet
+        self._stands = torch.zeros(len(seen.times), dtype=seen.times.dtype)
+        if smooth:
+            self._stillness = standing.foot_stillness(seen.points, seen.confidence, seen.times, seen.height_px)
+            self._stands = standing.stands_still(self._stillness)
 
     def step(self, state: FitState, own: Float[Tensor, "F D"], shared: Float[Tensor, "Q"]) -> FitState:
         return state.moved(own, torch.zeros(state.num_shared, dtype=own.dtype) if self.only_motion else shared)
@@ -210,13 +203,15 @@ class BodyFitProblem:
         )
         terms.add_pose_prior(model, body.prior, state, strength=s.prior, limit_spread=s.limit)
         terms.add_upright(model, state, posed, spread=s.upright, only_motion=self.only_motion)
-        terms.add_balance(model, state, body.skeleton, self._support, posed, spread=s.balance, only_motion=self.only_motion)
+        balance = standing.balance_spread(s.balance, s.balance_still, self._stands)
+        standing.add_balance(model, state, body.skeleton, body.support, posed, spread=balance, only_motion=self.only_motion)
         add_collisions(model, body.skeleton, body.collisions, state, posed, spread=s.inside, only_motion=self.only_motion)
         if self.pulls is not None:
             add_outline(model, body, seen, state, posed, self.pulls, spread_px=s.outline * height, only_motion=self.only_motion)
         if self.smooth:
             terms.add_smoothness(model, state, seen.times, self._accelerations(D), burst=s.burst)
-            terms.add_contact(
+            standing.add_straight_legs(model, state, self._stands, spread=s.standing)
+            standing.add_contact(
                 model, body.skeleton, self._feet, posed, state.betas, seen.times, self._stillness,
                 spread=s.contact, only_motion=self.only_motion,
             )  # fmt: skip

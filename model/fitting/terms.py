@@ -17,11 +17,9 @@ from model.fitting.rotations import rotation_between, vector_from_rotation
 from model.fitting.solver import NormalEquations
 
 NEAR_PLANE = 0.2  # m; points nearer to the camera are projected as if they lay there
-STILL_WINDOW = 0.4  # s over which a foot is watched
-STILL_SPEED = 0.06  # heights/s in the picture; a step goes at some 0.5
 
 
-def robust_kernel(squared: Float[Tensor, "*B"], radius: float) -> tuple[Float[Tensor, "*B"], Float[Tensor, "*B"]]:
+def robust_kernel(squared: Float[Tensor, "*B"], radius: float | Float[Tensor, "*B"]) -> tuple[Float[Tensor, "*B"], Float[Tensor, "*B"]]:
     """Geman-McClure: cost c^2 s / (2 (c^2 + s)) of a squared residual s, and the weight that gives its gradient."""
     c2 = radius**2
     share = c2 / (c2 + squared)
@@ -162,99 +160,15 @@ def add_upright(
     by_own[..., :3] = torch.linalg.cross(turned, up.expand_as(turned), dim=-1).mT / spread
     by_tilt = torch.linalg.cross(axis[:, None].expand(-1, 2, 3), up_by_tilt.T.expand(len(axis), 2, 3), dim=-1).mT / spread
     rho, kernel = robust_kernel((residuals**2).sum(-1), radius)
-    by_shared = None if only_motion else _of_tilt(model, by_tilt)
+    by_shared = None if only_motion else of_tilt(model, by_tilt)
     model.add(residuals, by_own, kernel[:, None].expand_as(residuals), rho, by_shared)
 
 
-def _of_tilt(model: NormalEquations, by_tilt: Float[Tensor, "F n 2"]) -> Float[Tensor, "F n Q"]:
+def of_tilt(model: NormalEquations, by_tilt: Float[Tensor, "F n 2"]) -> Float[Tensor, "F n Q"]:
     """Derivatives by all shared parameters of residuals that depend on the last of them only: the tilt."""
     by_shared = torch.zeros(*by_tilt.shape[:2], model.g_shared.numel(), dtype=by_tilt.dtype)
     by_shared[..., -by_tilt.shape[-1] :] = by_tilt
     return by_shared
-
-
-def add_balance(
-    model: NormalEquations, state: FitState, skeleton: Skeleton, support: BlendedPoints, posed: Posed, *,
-    spread: float, radius: float = 3.0, only_motion: bool = False,
-) -> None:  # fmt: skip
-    """The centre of mass stays above the feet: above the nearest point of the line from the left to the right foot.
-
-    Args:
-        support: centre of mass, middle of the left foot, middle of the right foot.
-        spread: m, in the horizontal plane.
-    """
-    x, by_motion, _ = jacobian(skeleton, support, posed, state.betas)
-    up, up_by_tilt = up_direction(state.tilt)
-    flat = torch.eye(3, dtype=x.dtype) - up[:, None] * up
-    mass, left, right = (x @ flat).unbind(1)
-    span = right - left
-    along = (((mass - left) * span).sum(-1) / (span**2).sum(-1).clamp_min(1e-6)).clamp(0, 1)[:, None]
-    a = along[..., None]
-    lean = x[:, 0] - x[:, 1] - along * (x[:, 2] - x[:, 1])
-    residuals = lean @ flat / spread
-    by_own = flat @ (by_motion[:, 0] - (1 - a) * by_motion[:, 1] - a * by_motion[:, 2]) / spread
-    # of lean - (up . lean) up
-    by_tilt = -((lean @ up)[:, None, None] * up_by_tilt + up[:, None] * (lean @ up_by_tilt)[:, None, :]) / spread
-    rho, kernel = robust_kernel((residuals**2).sum(-1), radius)
-    by_shared = None if only_motion else _of_tilt(model, by_tilt)
-    model.add(residuals, by_own, kernel[:, None].expand_as(residuals), rho, by_shared)
-
-
-def foot_stillness(
-    points: Float[Tensor, "F 33 2"], confidence: Float[Tensor, "F 33"], times: Float[Tensor, "F"], height_px: float
-) -> Float[Tensor, "F-1 2"]:
-    """How surely each foot (left, right) stands still between a frame and the next, 0..1, judged in the picture.
-
-    Heel and toe are followed over STILL_WINDOW seconds, so that the detector's jitter is no motion.
-    """
-    stillness = []
-    for landmarks in ((29, 31), (30, 32)):
-        slowest = torch.zeros(len(times) - 1, dtype=points.dtype)
-        for landmark in landmarks:
-            speed = _steady_speed(points[:, landmark], confidence[:, landmark], times) / height_px
-            slowest = torch.maximum(slowest, speed)
-        trust = confidence[:, list(landmarks)].amin(1)
-        stillness.append(torch.exp(-((slowest / STILL_SPEED) ** 2)) * torch.minimum(trust[1:], trust[:-1]).sqrt())
-    return torch.stack(stillness, -1)
-
-
-def _steady_speed(track: Float[Tensor, "F 2"], confidence: Float[Tensor, "F"], times: Float[Tensor, "F"]) -> Float[Tensor, "F-1"]:
-    """Speed of the line through a landmark's places around each gap between two frames, px/s."""
-    middle = (times[1:] + times[:-1]) / 2
-    near = ((times[None] - middle[:, None]).abs() <= STILL_WINDOW / 2 + (times[1:] - times[:-1])[:, None] / 2).to(track.dtype)
-    weight = near * (confidence[None] + 1e-3)
-    weight = weight / weight.sum(1, keepdim=True)
-    mean_time = weight @ times
-    spread = (weight * (times[None] - mean_time[:, None]) ** 2).sum(1).clamp_min(1e-9)
-    mean = weight @ track
-    slope = torch.einsum("gf,gfx->gx", weight * (times[None] - mean_time[:, None]), track[None] - mean[:, None]) / spread[:, None]
-    return slope.norm(dim=-1)
-
-
-def add_contact(
-    model: NormalEquations, skeleton: Skeleton, feet: BlendedPoints, posed: Posed, betas: Float[Tensor, "S"], times: Float[Tensor, "F"],
-    stillness: Float[Tensor, "F-1 2"], *, spread: float, only_motion: bool = False,
-) -> None:
-    """A foot that stands still in the picture stands still in the world: what fixes the depth of a body between two frames.
-
-    Args:
-        feet: points of the left foot, then as many of the right one.
-        stillness: of each foot, from a frame to the next, 0..1.
-        spread: how far a still foot drifts, m per root second (a random walk, so that the frame rate does not matter).
-    """
-    x, by_motion, by_beta = jacobian(skeleton, feet, posed, betas)
-    scale = 1 / (spread * (times[1:] - times[:-1]).clamp_min(1e-6).sqrt())
-    per_foot = x.shape[1] // 2
-    residuals = ((x[1:] - x[:-1]) * scale[:, None, None]).flatten(1)
-    by_first = (-by_motion[:-1] * scale[:, None, None, None]).flatten(1, 2)
-    by_second = (by_motion[1:] * scale[:, None, None, None]).flatten(1, 2)
-    weights = stillness.repeat_interleave(3 * per_foot, dim=1)
-    by_shared = None
-    if not only_motion:
-        moved = ((by_beta[1:] - by_beta[:-1]) * scale[:, None, None, None]).flatten(1, 2)
-        others = torch.zeros(*moved.shape[:2], model.g_shared.numel() - moved.shape[2], dtype=moved.dtype)
-        by_shared = torch.cat([moved, others], -1)
-    model.add_between(residuals, by_first, by_second, weights, 0.5 * (weights * residuals**2).sum(-1), by_shared)
 
 
 def second_difference(times: Float[Tensor, "F"]) -> Float[Tensor, "F-2 3"]:

@@ -22,7 +22,7 @@ from model.fitting.terms import project
 
 FOCAL, CENTRE = 900.0, (256.0, 256.0)
 SPREADS = Spreads(
-    landmark=0.012, radius=0.07, direction=0.5, prior=0.3, limit=0.15, upright=0.25, balance=0.1, turn=30.0, shift=4.0, burst=2.0,
+    landmark=0.012, radius=0.07, direction=0.5, prior=0.3, limit=0.15, upright=0.25, balance=0.1, balance_still=0.1, standing=0.2, turn=30.0, shift=4.0, burst=2.0,
     contact=0.05, offset=0.025, outline=0.008, inside=0.02, shape=0.6, tilt=0.08, stature=0.01,
 )  # fmt: skip
 

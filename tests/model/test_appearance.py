@@ -11,7 +11,7 @@ import torch
 from model.avatar import Attributes, Avatar, AvatarOptions
 from model.body.body_model import load_body_model
 from model.body.track import BodyTrack
-from model.fitting.appearance import Clip, RefineOptions, Round, as_track, refine_on_appearance, reshape, tracked_surface
+from model.fitting.appearance import Clip, OverRounds, RefineOptions, Round, as_track, refine_on_appearance, reshape, tracked_surface
 from model.fitting.fit import Silhouettes, pair_outlines, pose_state
 from model.fitting.objective import BodyFitProblem
 from model.fitting.observations import FitState
@@ -26,7 +26,7 @@ from tests.model.fitting_scene import CENTRE, FOCAL, SPREADS, Scene, make_scene
 
 SIZE = 256  # px; the scene's camera speaks of 512
 OPTIONS = RefineOptions(
-    rounds=3, first_steps=80, steps=30, later_rate=0.5, points=600, tracks=200, strength=200.0, point_spread=0.03, side_rounds=[1], shape_turn=0.0,
+    rounds=3, first_steps=80, steps=30, later_rate=0.5, points=600, tracks=200, strength=OverRounds(200.0, 300.0), point_spread=OverRounds(0.03, 0.02), side_rounds=[1], shape_turn=0.0,
     adjust_steps=3,
 )  # fmt: skip
 

@@ -64,6 +64,7 @@ def test_gradients_are_those_of_the_cost(scene):
     generator = torch.Generator().manual_seed(1)
     draw = lambda like: torch.randn(like.shape, generator=generator, dtype=torch.float64)  # noqa: E731
     own, shared, shifts = draw(equations.frames.g), draw(equations.frames.g_shared), draw(state.shifts)
+    own[:, :3] = 0  # turns of the root: see test_fitting.py
     slope = (equations.frames.g * own).sum() + (equations.frames.g_shared * shared).sum() + (equations.g_shifts * shifts).sum()
 
     def cost(t: float) -> float:
@@ -72,7 +73,7 @@ def test_gradients_are_those_of_the_cost(scene):
 
     h = 1e-6
     numeric = (cost(h) - cost(-h)) / (2 * h)
-    assert numeric == pytest.approx(float(slope), rel=2e-5)  # a central difference over 1e-6 in double precision
+    assert numeric == pytest.approx(float(slope), rel=1e-6)  # a central difference over 1e-6 in double precision
 
 
 def test_the_step_solves_the_whole_system(scene):

@@ -63,9 +63,11 @@ def rounds(subject: SubjectPaths, scene: Scene, clip, atlas, monkeypatch: pytest
         return state
 
     monkeypatch.setattr(refine_fit, "read_inputs", lambda *_: (inputs, scene.truth))
+    monkeypatch.setattr(refine_fit, "kept_frames", lambda *_: clip.frames)
+    monkeypatch.setattr(refine_fit, "heldout_psnr", lambda *_, **__: 20.0)
     monkeypatch.setattr(refine_fit, "untrained_avatar", lambda *_: make_avatar(atlas))
     monkeypatch.setattr(refine_fit, "refine_on_appearance", refine)
-    monkeypatch.setattr(refine_fit, "judge", lambda clip, fitted, spreads, before, after, off: refine_fit.Refined(
+    monkeypatch.setattr(refine_fit, "judge", lambda clip, fitted, refined, spreads, before, after, off, psnrs: refine_fit.Refined(
         dataclasses.replace(fitted, transl=after.transl.float()), {"rounds": len(off), "points_off_px": off, "focal_px": [1.0, 1.0], "shape_solved": True, "kept": None}
     ))  # fmt: skip
     return ran
@@ -145,20 +147,21 @@ def test_changed_settings_start_anew(subject: SubjectPaths, rounds: list[int], m
     with pytest.raises(KeyboardInterrupt):
         refine_fit.main()
     monkeypatch.setattr(refine_fit, "refine_on_appearance", kept)
-    write_params(strength=150.0)
+    write_params(steps=20)
     refine_fit.main()
     assert rounds == [0, 1, 2, *range(8)]
 
 
-def test_a_motion_that_lies_worse_on_the_masks_is_not_taken(scene: Scene, clip, monkeypatch: pytest.MonkeyPatch) -> None:
-    scores = iter([np.array([0.9, 0.9]), np.array([0.85, 0.9]), np.array([0.9, 0.9]), np.array([0.895, 0.9])])
-    monkeypatch.setattr(refine_fit, "score_fit", lambda *_: type("Score", (), {"iou": next(scores)}))
+def test_a_motion_that_tells_less_of_the_kept_frames_is_not_taken(scene: Scene, clip, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(refine_fit, "score_fit", lambda *_: type("Score", (), {"iou": np.array([0.9, 0.8])}))
     inputs = refine_fit.Clip(scene.body, None, scene.seen, None, clip.frames, dataclasses.replace(clip.track, body_pose=torch.zeros(8, 23, 3)))
-    worse = refine_fit.judge(inputs, inputs.track, SPREADS, scene.truth, scene.truth, [1.0])
-    assert worse.track is inputs.track and "worse on the masks" in worse.record["kept"]
-    as_good = refine_fit.judge(inputs, inputs.track, SPREADS, scene.truth, scene.truth, [1.0])
-    assert as_good.record["kept"] is None
-    assert torch.allclose(as_good.track.body_pose, scene.truth.body_pose.float())
+    refined = dataclasses.replace(inputs.track, body_pose=scene.truth.body_pose.float())
+    states = SPREADS, scene.truth, scene.truth, [1.0]
+    worse = refine_fit.judge(inputs, inputs.track, refined, *states, [20.0, 19.9])
+    assert worse.track is inputs.track and "tells less of frames" in worse.record["kept"]
+    for psnrs in ([20.0, 20.1], []):
+        better = refine_fit.judge(inputs, inputs.track, refined, *states, psnrs)
+        assert better.track is refined and better.record["kept"] is None
 
 
 def test_a_look_that_is_no_preset_is_refused(subject: SubjectPaths) -> None:
