@@ -36,7 +36,6 @@ import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 
-from model.body.body_files import BODY_JOINTS, JOINT_NAMES
 from model.body.track import BodyTrack
 from model.fitting.landmarks import ClipLandmarks
 from tasks.errors import InputError
@@ -353,20 +352,6 @@ def read_track(path: Path, *, made_by: str) -> BodyTrack:
         fps=float(arrays["fps"]),
         body=str(arrays["body"]),
     )
-
-
-def read_refined_track(paths: SubjectPaths) -> BodyTrack:
-    """The motion that avatars are trained on: refine_fit's body, with the fingers and the jaw that fit_smpl found.
-
-    refine_fit moves the body only, and holds all other joints at rest.
-    """
-    refined = read_track(paths.fit_refined / "track.npz", made_by="refine_fit")
-    body = len(BODY_JOINTS) - 1  # rows of body_pose
-    if refined.body_pose.shape[1] <= len(JOINT_NAMES[24]) - 1:
-        return refined
-    fitted = read_track(paths.fit / "track.npz", made_by="fit_smpl")
-    pose = torch.cat([refined.body_pose[:, :body], fitted.body_pose[:, body:]], 1)
-    return dataclasses.replace(refined, body_pose=pose, expression=fitted.expression)
 
 
 # ------------------------------------------------------------------------------------- the truth of a generated clip

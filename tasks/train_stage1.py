@@ -1,8 +1,7 @@
 """Stage: from frames, masks and a fitted motion to an avatar, and a better motion.
 
-Reads frames/, masks/, fit_refined/track.npz, fingers and jaw of fit/track.npz, and uv/atlas.npz; writes
-stage1/avatar.safetensors, stage1/track.npz (all frames, those not trained on corrected as their neighbours suggest) and
-stage1/history.json. Unfinished work waits in checkpoints/stage1.
+Reads frames/, masks/, fit_refined/track.npz and uv/atlas.npz; writes stage1/avatar.safetensors, stage1/track.npz (all frames, those
+not trained on corrected as their neighbours suggest) and stage1/history.json. Unfinished work waits in checkpoints/stage1.
 """
 
 from __future__ import annotations
@@ -24,8 +23,8 @@ from tasks.artifacts import (
     SubjectPaths,
     read_clip,
     read_npz,
-    read_refined_track,
     read_segmentation,
+    read_track,
     replaced_folder,
     split_frames,
     subject_paths,
@@ -63,7 +62,7 @@ def main() -> None:
 
 def read_inputs(paths: SubjectPaths, settings: Settings) -> tuple[BodyTrack, UvAtlas, TrainingFrames]:
     """The motion, the surface, and the pictures that train."""
-    track = read_refined_track(paths)
+    track = read_track(paths.fit_refined / "track.npz", made_by="refine_fit")
     atlas = UvAtlas.from_arrays(read_npz(paths.uv / "atlas.npz", made_by="bake_uv_maps"))
     split = split_frames(read_clip(paths), read_segmentation(paths), heldout_every=settings.split.heldout_every)
     return track, atlas, load_training_frames(paths, track, split.train)

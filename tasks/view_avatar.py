@@ -34,7 +34,7 @@ from model.motion.placement import Placement, placement_of_track, skeleton_of_av
 from model.motion.skeleton import SMPL_JOINT_NAMES
 from model.pose import BodyPose, track_pose
 from model.uv.atlas import UvAtlas
-from tasks.artifacts import SubjectPaths, read_npz, read_refined_track, read_track, subject_paths
+from tasks.artifacts import SubjectPaths, read_npz, read_track, subject_paths
 from tasks.errors import InputError, run_stage
 from tasks.settings import Settings, load_settings
 from tasks.training_run import look_of
@@ -153,7 +153,7 @@ def read_scene(paths: SubjectPaths, source: Source, settings: Settings) -> Scene
 def checkpoint_scene(paths: SubjectPaths, folder: Path, settings: Settings) -> Scene:
     """The avatar of an unfinished stage 1, in the poses that it started from. Touches nothing in the training's folder."""
     section = settings.chosen.train_stage1
-    track = read_refined_track(paths)
+    track = read_track(paths.fit_refined / "track.npz", made_by="refine_fit")
     atlas = UvAtlas.from_arrays(read_npz(paths.uv / "atlas.npz", made_by="bake_uv_maps"))
     look = look_of(section)
     avatar = Avatar(atlas, look, body=track.body, betas=track.betas).requires_grad_(False)

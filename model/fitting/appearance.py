@@ -20,6 +20,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from model.avatar import Attributes, Avatar
+from model.body.body_files import BODY_JOINTS, JOINT_NAMES
 from model.body.body_model import BodyModel
 from model.body.track import BodyTrack
 from model.coverage import facing_camera, turned_by
@@ -247,10 +248,14 @@ def reshape(avatar: Avatar, model: BodyModel, betas: Float[Tensor, "S"]) -> None
 
 
 def as_track(track: BodyTrack, seen: Observations, state: FitState) -> BodyTrack:
-    """A state in the pipeline's own form: shape, motion and focal length of the track replaced."""
+    """A state in the pipeline's own form: shape, motion and focal length of the track replaced; its fingers, jaw and eyes stay."""
+    body_pose = state.body_pose.float()
+    if body_pose.shape[1] >= len(JOINT_NAMES[24]):  # more than SMPL's joints
+        rows = len(BODY_JOINTS) - 1
+        body_pose = torch.cat([body_pose[:, :rows], track.body_pose[:, rows:]], 1)
     K = track.K.clone()
     K[0, 0] = K[1, 1] = float(seen.focal_px * state.log_focal.exp())
     return dataclasses.replace(
         track, betas=state.betas.float(), global_orient=vector_from_rotation(state.root).float(),
-        body_pose=state.body_pose.float(), transl=state.transl.float(), K=K,
+        body_pose=body_pose, transl=state.transl.float(), K=K,
     )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -13,10 +14,12 @@ from tests.model.smplx_sample import write_smplx
 
 from model.body.body_model import BodyModel, load_body_model
 from model.body.track import BodyTrack
+from model.fitting.appearance import as_track
 from model.fitting.hands import SIDES, PartLandmarks
+from model.fitting.observations import FitState
 from model.fitting.parts import FACE_POINTS, parts_of
 from tasks import hands_and_face
-from tasks.artifacts import ClipInfo, SubjectPaths, read_refined_track, read_track, write_track
+from tasks.artifacts import ClipInfo
 from tasks.settings import BodySettings, HandsAndFaceSection, load_settings
 
 FRAMES, SIZE, FOCAL, ZOOM = 10, 128, 240.0, 4
@@ -147,18 +150,21 @@ def test_an_open_body_comes_back_as_it_is(section):
     assert done.track is track and not done.record and not done.notes
 
 
-def test_fingers_outlast_the_refinement_of_the_body(tmp_path, body):
-    paths = SubjectPaths(work=tmp_path / "work", results=tmp_path / "results")
+def test_fingers_outlast_the_refinement_of_the_body(body):
     model = load_body_model(body.model)
     pose = torch.rand(FRAMES, model.num_joints - 1, 3)
     fitted = replace(standing(model), body_pose=pose, expression=torch.rand(FRAMES, 2))
-    write_track(paths.fit / "track.npz", fitted)
-    write_track(paths.fit_refined / "track.npz", replace(fitted, body_pose=torch.zeros_like(pose), expression=None))
-    kept = read_refined_track(paths)
-    assert torch.equal(kept.body_pose[:, 21:], pose[:, 21:]) and not kept.body_pose[:, :21].any()
-    assert torch.equal(kept.expression, fitted.expression)
-    open_body = standing(load_body_model("open"))
-    write_track(paths.fit_refined / "track.npz", open_body)
-    (paths.fit / "track.npz").unlink()
-    assert torch.equal(read_refined_track(paths).body_pose, open_body.body_pose)
-    assert read_track(paths.fit_refined / "track.npz", made_by="refine_fit").expression is None
+    refined = as_track(fitted, SimpleNamespace(focal_px=500.0), at_rest(model))
+    assert torch.equal(refined.body_pose[:, 21:], pose[:, 21:]) and not refined.body_pose[:, :21].any()
+    assert torch.equal(refined.expression, fitted.expression)
+    open_model = load_body_model("open")
+    assert not as_track(standing(open_model), SimpleNamespace(focal_px=500.0), at_rest(open_model)).body_pose.any()
+
+
+def at_rest(model) -> FitState:
+    """A fit of a body that does not move at all."""
+    zeros = lambda *shape: torch.zeros(*shape, dtype=torch.float64)  # noqa: E731
+    return FitState(
+        betas=zeros(model.num_betas), root=torch.eye(3, dtype=torch.float64).expand(FRAMES, 3, 3), transl=zeros(FRAMES, 3),
+        body_pose=zeros(FRAMES, model.num_joints - 1, 3), offsets=zeros(33, 3), log_focal=zeros(()), tilt=zeros(2),
+    )  # fmt: skip
