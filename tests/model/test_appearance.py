@@ -13,6 +13,7 @@ from model.body.body_model import load_body_model
 from model.body.track import BodyTrack
 from model.fitting.appearance import Clip, OverRounds, RefineOptions, Round, as_track, refine_on_appearance, reshape, tracked_surface
 from model.fitting.fit import Silhouettes, pair_outlines, pose_state
+from model.fitting.held_out import heldout_psnr
 from model.fitting.objective import BodyFitProblem
 from model.fitting.observations import FitState
 from model.fitting.sides import Pictures, choose_sides, drawn_ways
@@ -26,8 +27,8 @@ from tests.model.fitting_scene import CENTRE, FOCAL, SPREADS, Scene, make_scene
 
 SIZE = 256  # px; the scene's camera speaks of 512
 OPTIONS = RefineOptions(
-    rounds=3, first_steps=80, steps=30, later_rate=0.5, points=600, tracks=200, strength=OverRounds(200.0, 300.0), point_spread=OverRounds(0.03, 0.02), side_rounds=[1], shape_turn=0.0,
-    adjust_steps=3,
+    rounds=3, first_steps=80, steps=30, later_rate=0.5, points=600, tracks=200, strength=OverRounds(200.0, 300.0),
+    point_spread=OverRounds(0.03, 0.02), side_rounds=[1], shape_turn=0.0, adjust_steps=3,
 )  # fmt: skip
 
 
@@ -149,6 +150,27 @@ def test_a_wrong_motion_is_mended_by_the_look(clip: Clip, scene: Scene, model) -
     assert after < 0.85 * without, (without, after)
     assert [r.number for r in rounds] == [0, 1, 2]
     assert rounds[1].off_px < rounds[0].off_px
+
+
+def test_the_true_motion_tells_more_of_frames_that_nobody_learned_from(clip: Clip, scene: Scene, model) -> None:
+    every = clip.frames
+    learned, kept = (TrainingFrames(every.rows[part], every.images[part], every.masks[part]) for part in (slice(0, None, 2), slice(1, None, 2)))
+    half = dataclasses.replace(clip, frames=learned)
+    training = dataclasses.replace(TRAINING, rates=dataclasses.replace(RATES, networks=1e-2, features=2e-2, texel_colors=3e-2))
+    options = dataclasses.replace(OPTIONS, first_steps=30)
+
+    def told(state: FitState) -> float | None:
+        track = as_track(clip.track, scene.seen, state)
+        return heldout_psnr(half, kept, new_avatar(model, state.betas), track, training, options, backend="cpu", seed=0, stop_asked=lambda: False)
+
+    true, wrong = told(scene.truth), told(fitted_wrongly(scene.truth))
+    assert true > wrong + 0.5, (true, wrong)  # dB
+
+
+def test_a_value_goes_from_its_first_to_its_last_by_equal_factors() -> None:
+    value = OverRounds(0.04, 0.01)
+    assert [value.at(number, 3) for number in range(3)] == pytest.approx([0.04, 0.02, 0.01])
+    assert value.at(0, 1) == 0.04
 
 
 def test_going_on_after_a_round_equals_never_having_stopped(clip: Clip, scene: Scene, model) -> None:
