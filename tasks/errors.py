@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Callable
 
@@ -17,8 +18,13 @@ class Interrupted(Exception):
     """Ctrl-C or SIGTERM arrived and the work done so far is safe; the message says how to go on."""
 
 
-def run_stage(main: Callable[[], None]) -> None:
-    """Run a stage's main; turn its known ends into one clear line and an exit code, everything else into a traceback."""
+def run_stage(main: Callable[[], None], *, reads_arguments: bool = False) -> None:
+    """Run a stage's main; turn its known ends into one clear line and an exit code, everything else into a traceback.
+
+    Args: reads_arguments tells that main looks at the command line itself; a stage that does not has no words to be given but --help.
+    """
+    if not reads_arguments:
+        argparse.ArgumentParser(description=main.__globals__["__doc__"], formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     try:
         main()
     except InputError as error:

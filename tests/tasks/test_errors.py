@@ -1,0 +1,46 @@
+"""Claims about how a stage is run: it explains itself when asked, takes no other words, and ends in one line where it can't go on."""
+
+from __future__ import annotations
+
+import pytest
+
+from tasks import evaluate
+from tasks.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, InputError, Interrupted, run_stage
+
+
+def never() -> None:
+    raise AssertionError("the stage ran")
+
+
+def test_help_explains_a_stage_without_running_it(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    monkeypatch.setattr("sys.argv", ["evaluate", "--help"])
+    with pytest.raises(SystemExit) as ended:
+        run_stage(evaluate.main)
+    assert ended.value.code == 0
+    assert evaluate.__doc__.splitlines()[0] in capsys.readouterr().out
+
+
+def test_a_word_that_a_stage_does_not_know_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    monkeypatch.setattr("sys.argv", ["evaluate", "--fast"])
+    with pytest.raises(SystemExit) as ended:
+        run_stage(never)
+    assert ended.value.code == 2
+    assert "--fast" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("end", "code", "said"),
+    [(InputError("expected a video"), EXIT_BAD_INPUT, "error: expected a video"), (Interrupted("after step 3"), EXIT_INTERRUPTED, "interrupted: after step 3")],
+)
+def test_known_ends_are_one_line_and_a_code(
+    end: Exception, code: int, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr("sys.argv", ["stage"])
+
+    def main() -> None:
+        raise end
+
+    with pytest.raises(SystemExit) as ended:
+        run_stage(main)
+    assert ended.value.code == code
+    assert capsys.readouterr().err.strip() == said
