@@ -21,9 +21,10 @@ class Interrupted(Exception):
 def run_stage(main: Callable[[], None], *, reads_arguments: bool = False) -> None:
     """Run a stage's main; turn its known ends into one clear line and an exit code, everything else into a traceback.
 
-    Args: reads_arguments tells that main looks at the command line itself; a stage that does not has no words to be given but --help.
+    A stage that is run as a program (`python -m tasks.evaluate`) explains itself at --help and takes no other words, unless
+    `reads_arguments` tells that its main looks at the command line itself.
     """
-    if not reads_arguments:
+    if main.__module__ == "__main__" and not reads_arguments:
         argparse.ArgumentParser(description=main.__globals__["__doc__"], formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     try:
         main()

@@ -14,6 +14,7 @@ def never() -> None:
 
 def test_help_explains_a_stage_without_running_it(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
     monkeypatch.setattr("sys.argv", ["evaluate", "--help"])
+    monkeypatch.setattr(evaluate.main, "__module__", "__main__")
     with pytest.raises(SystemExit) as ended:
         run_stage(evaluate.main)
     assert ended.value.code == 0
@@ -22,6 +23,7 @@ def test_help_explains_a_stage_without_running_it(monkeypatch: pytest.MonkeyPatc
 
 def test_a_word_that_a_stage_does_not_know_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
     monkeypatch.setattr("sys.argv", ["evaluate", "--fast"])
+    monkeypatch.setattr(never, "__module__", "__main__")
     with pytest.raises(SystemExit) as ended:
         run_stage(never)
     assert ended.value.code == 2
@@ -32,11 +34,7 @@ def test_a_word_that_a_stage_does_not_know_is_refused(monkeypatch: pytest.Monkey
     ("end", "code", "said"),
     [(InputError("expected a video"), EXIT_BAD_INPUT, "error: expected a video"), (Interrupted("after step 3"), EXIT_INTERRUPTED, "interrupted: after step 3")],
 )
-def test_known_ends_are_one_line_and_a_code(
-    end: Exception, code: int, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> None:
-    monkeypatch.setattr("sys.argv", ["stage"])
-
+def test_known_ends_are_one_line_and_a_code(end: Exception, code: int, said: str, capsys: pytest.CaptureFixture) -> None:
     def main() -> None:
         raise end
 

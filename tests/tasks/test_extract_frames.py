@@ -60,7 +60,6 @@ def settings(**changes: object) -> ExtractFramesSettings:
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """A project folder of its own; returns how to run the stage on a video."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.argv", ["extract_frames"])
 
     def run(video: object, **changes: object) -> SubjectPaths:
         params = YAML(typ="safe").load((PROJECT / "params.yaml").read_text())
