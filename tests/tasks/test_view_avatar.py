@@ -139,7 +139,7 @@ def test_the_newest_of_training_and_finished_avatar_is_shown(project: Path, pers
     os.utime(first, (1, 1))
     assert newest_source(paths).path == second
     scene = read_scene(paths, newest_source(paths), settings)
-    assert scene.caption == "in training: step 400 of 900, 21.5 dB"
+    assert scene.caption == f"in training: step 400 of {settings.chosen.train_stage1.training.steps}, 21.5 dB"
     finished = write_finished(person)
     os.utime(second, (2, 2))
     assert newest_source(paths).path == finished
