@@ -1,8 +1,8 @@
 """Stage: from the fitted motion to a better one, by what the person looks like.
 
-Reads frames/, masks/ and fit/; writes fit_refined/track.npz (shape, motion and focal length as they are from here on),
-fit_refined/refined.json and, to look at, fit_refined/overlay.png. Frames that are kept for scoring are neither learned from
-nor followed into. An imported track that was not refined on landmarks has no state to go on from and passes unchanged.
+Reads frames/, masks/ and fit/; writes fit_refined/track.npz (shape, motion and focal length as they are from here on) and
+fit_refined/refined.json. Frames that are kept for scoring are neither learned from nor followed into; they only decide in the end
+which of the two motions, the fitted or the refined one, is taken. An imported track that was not refined on landmarks has no state to go on from and passes unchanged.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """PyTorch on one core: the blocks are so small that handing them to a second costs more than they do, far more on a busy machine."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -44,7 +44,7 @@ class BandFactor:
     gains: list[Float[Tensor, "E E"]]
     num_frames: int
 
-    @_one_thread()
+    @one_thread()
     def solve(self, sides: Float[Tensor, "F D R"]) -> Float[Tensor, "F D R"]:
         """A^-1 times some columns."""
         odd, D = self.num_frames % 2, sides.shape[1]
@@ -56,7 +56,7 @@ class BandFactor:
             solved.append(torch.cholesky_solve(columns[k], self.factors[k]) - self.gains[k].mT @ solved[-1])
         return torch.stack(solved[::-1]).reshape(-1, D, sides.shape[2])[: self.num_frames]
 
-    @_one_thread()
+    @one_thread()
     def inverse_blocks(self) -> Float[Tensor, "F D D"]:
         """The blocks of A^-1 on its diagonal: the covariance of each frame's parameters."""
         inverse = torch.cholesky_inverse(self.factors[-1])
@@ -121,7 +121,7 @@ class ArrowMatrix:
         return out, torch.einsum("fdq,fd->q", m.H_mixed, own) + self.shared @ shared
 
 
-@_one_thread()
+@one_thread()
 def factorise(model: NormalEquations, damping: float) -> BandFactor | None:
     """Factorise A with its diagonal raised by a share of itself; None where it is not positive definite."""
     diagonal, below = _pairs_of_frames(model, damping)

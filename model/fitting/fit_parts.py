@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from model.fitting.arrow import _one_thread
+from model.fitting.arrow import one_thread
 from model.fitting.parts import Part
 from model.fitting.rotations import rotation_from_vector
 from model.fitting.solver import NormalEquations, minimise
@@ -166,7 +166,7 @@ class PartProblem:
         model.cost[:-1] += 0.5 * (weight * step**2).sum(1)
 
 
-@_one_thread()
+@one_thread()
 def fit_part(part: Part, seen: SeenPart, spreads: PartSpreads) -> PartState:
     """Solve for one part over a clip. Deterministic; limits are kept exactly in the answer."""
     state = PartProblem(part, seen, spreads).start()

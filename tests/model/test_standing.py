@@ -35,13 +35,13 @@ def placed(scene: Scene, state: FitState, points: BlendedPoints) -> torch.Tensor
     return place(points, pose_state(scene.body, state), state.betas)
 
 
-def gradient_of(scene: Scene, state: FitState, add) -> NormalEquations:
+def gradient_of(state: FitState, add) -> NormalEquations:
     model = NormalEquations.zero(FRAMES, 6 + state.body_pose[0].numel(), 0, torch.float64)
     add(model)
     return model
 
 
-def test_the_skins_mass_is_whole_and_lies_before_the_bones(scene: Scene, upright: FitState) -> None:
+def test_the_skins_mass_is_whole_and_lies_before_the_bones(scene: Scene) -> None:
     body = scene.body
     mass = standing.skin_mass(body.surface, body.faces, body.skeleton.parents.tolist())
     assert float(mass.sum()) == pytest.approx(1)
@@ -66,7 +66,7 @@ def test_a_body_that_leans_is_drawn_back_over_its_feet_until_it_is_far_out_of_ba
         leaning = replace(upright, root=rotation_from_vector(torch.tensor([lean, 0.0, 0.0], dtype=torch.float64)) @ upright.root)
 
         posed = pose_state(body, leaning)
-        return float(gradient_of(scene, leaning, lambda m: standing.add_balance(m, leaning, body.skeleton, body.support, posed, spread=spread, only_motion=True)).total)
+        return float(gradient_of(leaning, lambda m: standing.add_balance(m, leaning, body.skeleton, body.support, posed, spread=spread, only_motion=True)).total)
 
     costs = [cost(lean) for lean in (-0.3, -0.15, -0.05, 0.0, 0.05, 0.15, 0.3)]
     assert min(costs) in costs[2:5] and costs[0] > costs[1] > costs[2] and costs[6] > costs[5] > costs[4]
@@ -78,12 +78,12 @@ def test_who_stands_still_is_held_closer_than_who_moves() -> None:
     assert spread.tolist() == pytest.approx([0.03, 0.015757, 0.012], abs=1e-6)
 
 
-def test_knees_are_straightened_where_the_person_stands_and_a_crouch_is_left_alone(scene: Scene, upright: FitState) -> None:
+def test_knees_are_straightened_where_the_person_stands_and_a_crouch_is_left_alone(upright: FitState) -> None:
     pose = upright.body_pose.clone()
     pose[:, KNEE, 0] = torch.tensor([0.25, 0.25, 1.5, standing.STANDING_KNEE], dtype=torch.float64)
     state = replace(upright, body_pose=pose)
     stands = torch.tensor([1.0, 0.0, 1.0, 1.0], dtype=torch.float64)
-    slope = gradient_of(scene, state, lambda m: standing.add_straight_legs(m, state, stands, spread=0.08)).g[:, 6 + 3 * KNEE]
+    slope = gradient_of(state, lambda m: standing.add_straight_legs(m, state, stands, spread=0.08)).g[:, 6 + 3 * KNEE]
     assert slope[0] > 1 and slope[1] == 0 and 0 <= slope[2] < 0.05 * slope[0] and slope[3] == 0
 
 
