@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float, UInt8
 
 from model.fitting.landmarks import MissingDetectorError, PoseDetector, PoseLandmarks, stack_landmarks, track_clip
 from model.fitting.mask_checks import find_implausible, largest_part, steady_mask
-from model.fitting.matting import background_plate, finish_outline, person_colours, weigh_colours
+from model.fitting.matting import background_plate, fill_background, finish_outline, person_colours, weigh_colours
 from model.fitting.subject import territory
 from tasks.artifacts import (
     ClipInfo,
@@ -40,7 +40,7 @@ from tasks.progress import progress_bar
 from tasks.settings import SegmentPersonSettings, load_settings
 
 PLATE_RADIUS = 8  # px, how far from the person a pixel must be to show the background
-REACH = 6  # px, how far from a coarse outline the fine one may lie
+REACH = 10  # px, how far from a coarse outline the fine one may lie: soles are cut off by as much
 ROOM_PX = 24  # around the mask, for the motion search and the outline
 MAX_COVERED = 0.05  # of the person's limbs, that others may hide; with more the mask lacks a part
 
@@ -134,14 +134,12 @@ def finish_masks(
 
     All this in the place of the coarse masks: a minute of video has no room for them twice.
     """
-    plate, known = background_plate(images, coarse, radius=PLATE_RADIUS)
+    background = fill_background(*background_plate(images, coarse, radius=PLATE_RADIUS))
     colours = person_colours(images, coarse)
     boxes, found, masks = [_box_slices(mask) for mask in coarse], [mask.any() for mask in coarse], coarse
     with progress_bar("outlines", 2 * len(images)) as show:
         for i, box in enumerate(boxes):
-            weighed = weigh_colours(
-                images[i][box], masks[i][box], plate=plate[box], plate_known=known[box], colours=colours, reach=REACH
-            )
+            weighed = weigh_colours(images[i][box], masks[i][box], background=background[box], colours=colours, reach=REACH)
             _put(masks[i], box, weighed)
             show(i + 1)
         before = None  # the weighed mask of the frame before, whose place holds its fine one by now

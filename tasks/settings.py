@@ -138,8 +138,10 @@ class FitSmplSettings(Section):
     offset: PositiveFloat
     outline: PositiveFloat
     inside: PositiveFloat
+    floor: PositiveFloat
     shape: PositiveFloat
     tilt: PositiveFloat
+    lean: PositiveFloat
     stature: PositiveFloat
     focal_spread: PositiveFloat
     hands_and_face: HandsAndFaceSection

@@ -17,6 +17,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from model.fitting import starts
+from model.fitting.floor import camera_height
 from model.fitting.kinematics import Posed, SurfacePoints, pose_skeleton
 from model.fitting.objective import BodyFitProblem, FitBody, Spreads
 from model.fitting.observations import FitState, Observations
@@ -73,13 +74,13 @@ def fit_clip(
     wide = replace(spreads, radius=WIDE)
     state = starts.upright_start(body, seen)
     state = starts.choose_heading(body, seen, wide, state)
-    state, _ = minimise(BodyFitProblem(body, seen, wide, only_motion=True), state, steps=ROUGH_STEPS)
+    state, _ = minimise(BodyFitProblem(body, seen, wide, only_motion=True), on_floor(body, state), steps=ROUGH_STEPS)
     advance()
-    state, _ = minimise(BodyFitProblem(body, seen, wide), state, steps=JOINT_STEPS)
+    state, _ = minimise(BodyFitProblem(body, seen, wide), on_floor(body, state), steps=JOINT_STEPS)
     advance()
     for radius in (WIDE, MIDDLE):
         state, _ = starts.choose_limbs(body, seen, replace(spreads, radius=radius), state)
-        state, _ = minimise(BodyFitProblem(body, seen, replace(spreads, radius=radius)), state, steps=JOINT_STEPS)
+        state, _ = minimise(BodyFitProblem(body, seen, replace(spreads, radius=radius)), on_floor(body, state), steps=JOINT_STEPS)
         advance()
     state, _ = minimise(BodyFitProblem(body, seen, spreads), state, steps=FINAL_STEPS)
     advance()
@@ -114,6 +115,11 @@ def pair_outlines(body: FitBody, seen: Observations, silhouettes: Silhouettes, s
             )
         )
     return OutlinePulls(*(torch.cat([getattr(part, name) for part in parts]) for name in ("vertices", "targets", "normals", "weights")))
+
+
+def on_floor(body: FitBody, state: FitState) -> FitState:
+    """The state with the camera as high above the floor as its soles say."""
+    return replace(state, camera_height=camera_height(body.soles, pose_state(body, state), state))
 
 
 def pose_state(body: FitBody, state: FitState) -> Posed:

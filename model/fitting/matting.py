@@ -6,11 +6,13 @@ Where the clip shows the background that the person hides in one frame, the colo
 
     logit alpha = logit p + log( P(I | person) / P(I | background) )
 
-with p the coarse mask, P(I | person) the person's colours over the whole clip, and P(I | background) a Gaussian around the
-background's colour at this pixel.
+with p the coarse mask, P(I | person) the person's colours over the whole clip and some room for others, and P(I | background) a
+Gaussian around the background's colour at this pixel or around it, in light or in shadow.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -21,8 +23,14 @@ BINS = 24  # per channel, of the person's colours
 COLOUR_STRIDE = 4  # every how many frames the person's colours are counted
 BIN_BLUR = 0.7  # bins
 PLATE_NOISE = 0.03  # 0..1, compression and flicker of a background pixel
-FLOOR = 0.05  # density (uniform = 1) of colours that nothing explains
-MAX_EVIDENCE = 3.0  # log odds that colour may add
+NEIGHBOURHOOD = 20  # px, around a place that the clip never shows, which tell what it looks like
+NEARBY, MIN_NEARBY = 0.6, 0.05  # how much that is trusted, and the share of the neighbourhood that must be seen
+NEW_COLOUR = 0.15  # share of a person's pixels whose colour was not counted on them
+SHADED, UNEXPLAINED = 0.1, 0.02  # shares of the background's pixels that lie in a shadow, and that look like nothing known
+DARKEST, SHADE_DENSITY = 0.4, 0.12  # of the background's colour, in a shadow; how a shadow's density spreads over all shades
+DOUBT = 0.05  # a coarse mask is never surer than this, since whole soles may be missing
+MAX_EVIDENCE = 5.0  # log odds that colour may add
+DEEP = 6  # px inside the coarse mask, where nothing is in doubt
 SURE = 0.05  # coarse masks within this of 0 or 1, away from the edge, are taken at their word
 MAX_SPREAD = 0.03  # median deviation (0..1) of a background pixel that is one colour over the clip
 MIN_SEEN = 3  # frames that must show a background pixel
@@ -71,30 +79,76 @@ def person_colours(images: UInt8[np.ndarray, "F H W 3"], masks: Float[np.ndarray
     return (density / max(density.mean(), 1e-12)).astype(np.float32)
 
 
+@dataclass(frozen=True)
+class Background:
+    """What is known of the background behind each pixel.
+
+    Attributes:
+        colour: expected, 0..1. variance: of each channel around it.
+        trust: 1 where the clip shows it, NEARBY where only its neighbourhood is seen, 0 where nothing is.
+    """
+
+    colour: Float[np.ndarray, "H W 3"]
+    variance: Float[np.ndarray, "H W"]
+    trust: Float[np.ndarray, "H W"]
+
+    def __getitem__(self, box: tuple[slice, slice]) -> Background:
+        return Background(self.colour[box], self.variance[box], self.trust[box])
+
+
+def fill_background(plate: Float[np.ndarray, "H W 3"], known: Bool[np.ndarray, "H W"]) -> Background:
+    """A plate with its holes filled from around: where somebody stands all the time, the floor is likely that beside the feet.
+
+    Args:
+        plate, known: see background_plate.
+    """
+    share = known.astype(np.float32)
+
+    def around(values: np.ndarray) -> np.ndarray:
+        return cv2.blur(values, (2 * NEIGHBOURHOOD + 1, 2 * NEIGHBOURHOOD + 1), borderType=cv2.BORDER_REFLECT)
+
+    seen = around(share)
+    mean = around(plate * share[..., None]) / np.maximum(seen, 1e-4)[..., None]
+    square = around((plate**2).sum(axis=-1) * share) / np.maximum(seen, 1e-4)
+    spread = np.maximum(square - (mean**2).sum(axis=-1), 0) / 3
+    return Background(
+        np.where(known[..., None], plate, mean),
+        np.where(known, 0, 1.5 * spread).astype(np.float32) + np.float32(PLATE_NOISE**2),
+        np.where(known, 1, np.where(seen > MIN_NEARBY, NEARBY, 0)).astype(np.float32),
+    )
+
+
 def weigh_colours(
     image: UInt8[np.ndarray, "H W 3"],
     coarse: Float[np.ndarray, "H W"],
     *,
-    plate: Float[np.ndarray, "H W 3"],
-    plate_known: Bool[np.ndarray, "H W"],
+    background: Background,
     colours: Float[np.ndarray, "K K K"],
     reach: int,
 ) -> Float[np.ndarray, "H W"]:
-    """Decide the pixels near a coarse outline by their colour, where the background is known.
+    """Decide the pixels near a coarse outline by their colour, as far as the background is known.
+
+    A pixel of the background may lie in a shadow: its colour then is the background's, but darker. And a person has colours that
+    were seen nowhere else, such as a white sole that a coarse mask leaves out in every frame.
 
     Args:
-        plate, plate_known: see background_plate.
         colours: see person_colours.
         reach: how far from the coarse edge colour may decide; beyond it the mask is 0 or 1.
     """
-    distance2 = ((image / np.float32(255) - plate) ** 2).sum(axis=-1)
-    of_background = np.exp(-distance2 / (2 * PLATE_NOISE**2)) / ((2 * np.pi) ** 1.5 * PLATE_NOISE**3)
-    of_person = colours[tuple(np.moveaxis(_bins(image), -1, 0))]
-    evidence = np.clip(np.log((of_person + FLOOR) / (of_background + FLOOR)), -MAX_EVIDENCE, MAX_EVIDENCE)
-    evidence = cv2.GaussianBlur(np.where(plate_known, evidence, 0).astype(np.float32), (0, 0), 0.7)
-    odds = np.log(np.clip(coarse, 0.01, 0.99) / (1 - np.clip(coarse, 0.01, 0.99))) + evidence
+    colour = image / np.float32(255)
+    darker = (colour * background.colour).sum(axis=-1) / np.maximum((background.colour**2).sum(axis=-1), 1e-4)
+    lit, shaded = (
+        np.exp(-((colour - share[..., None] * background.colour) ** 2).sum(axis=-1) / (2 * background.variance))
+        / (2 * np.pi * background.variance) ** 1.5
+        for share in (np.ones_like(darker), np.clip(darker, DARKEST, 1))
+    )
+    of_background = (1 - SHADED - UNEXPLAINED) * lit + SHADED * SHADE_DENSITY * shaded + UNEXPLAINED
+    of_person = (1 - NEW_COLOUR) * colours[tuple(np.moveaxis(_bins(image), -1, 0))] + NEW_COLOUR
+    evidence = np.clip(np.log(of_person / of_background), -MAX_EVIDENCE, MAX_EVIDENCE) * background.trust
+    evidence = cv2.GaussianBlur(evidence.astype(np.float32), (0, 0), 0.7)
+    odds = np.log(np.clip(coarse, DOUBT, 1 - DOUBT) / (1 - np.clip(coarse, DOUBT, 1 - DOUBT))) + evidence
     near = cv2.dilate((coarse > 0.1).astype(np.uint8), _disc(reach)) > 0
-    deep = cv2.erode((coarse > 0.9).astype(np.uint8), _disc(reach)) > 0
+    deep = cv2.erode((coarse > 0.9).astype(np.uint8), _disc(DEEP)) > 0
     return np.where(deep, 1, np.where(near, 1 / (1 + np.exp(-odds)), 0)).astype(np.float32)
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from model.body.body_model import BodyModel
 from model.fitting import standing, terms
 from model.fitting.collision import Collisions, add_collisions, make_collisions
+from model.fitting.floor import add_floor, sole_points
 from model.fitting.kinematics import (
     BlendedPoints,
     Skeleton,
@@ -50,7 +51,9 @@ class Spreads:
         offset: of BlazePose's landmarks from the body's, m.
         outline: of the silhouette, share of the person's height.
         inside: of an arm that lies inside trunk or thighs, m.
-        shape: of each shape coefficient. tilt: of the camera, rad.
+        floor: of a sole from the floor, m.
+        shape: of each shape coefficient. tilt: of the camera, rad; lean: of BlazePose's
+            world axes against the camera's, rad.
         stature: of the body's height, m. One camera cannot see it, while every term that speaks of metres favours a small body
             near the camera a little in each frame; so this is far less than a population's.
         height: what the body's height is believed to be, barefoot, m; None: that of the model's mean body.
@@ -72,8 +75,10 @@ class Spreads:
     offset: float
     outline: float
     inside: float
+    floor: float
     shape: float
     tilt: float
+    lean: float
     stature: float
     height: float | None = None
 
@@ -89,6 +94,7 @@ class FitBody:
         faces: triangles of the surface.
         prior: which poses are likely.
         support: centre of mass, and where each foot bears it.
+        soles: heel and ball of each foot, where they touch the floor.
         collisions: what of the arms must not lie inside of what.
     """
 
@@ -99,6 +105,7 @@ class FitBody:
     faces: Tensor
     prior: PosePrior
     support: BlendedPoints
+    soles: BlendedPoints
     collisions: Collisions
 
     @property
@@ -121,7 +128,7 @@ def fit_body_of(model: BodyModel) -> FitBody:
     landmarks = concatenate(vertices, joints).mix(torch.cat([mixture, blends.joint_weights], 1))
     prior, collisions = anatomical_prior(model.joint_names), make_collisions(skeleton, surface)
     support = standing.support_points(surface, model.faces, joints, model.parents.tolist())
-    return FitBody(skeleton, landmarks, joints, surface, model.faces, prior, support, collisions)
+    return FitBody(skeleton, landmarks, joints, surface, model.faces, prior, support, sole_points(surface, skeleton), collisions)
 
 
 def landmark_shares() -> Float[Tensor, "33"]:
@@ -179,8 +186,11 @@ class BodyFitProblem:
         self._feet = body.feet
         self._stands = torch.zeros(len(seen.times), dtype=seen.times.dtype)
         if smooth:
-            self._stillness = standing.foot_stillness(seen.points, seen.confidence, seen.times, seen.height_px)
-            self._stands = standing.stands_still(self._stillness)
+            between_steps, self._stillness = (
+                standing.foot_stillness(seen.points, seen.confidence, seen.times, seen.height_px, watch)
+                for watch in (standing.RESTING, standing.STANDING)
+            )
+            self._rests, self._stands = standing.rests(between_steps), standing.stands_still(self._stillness)
 
     def step(self, state: FitState, own: Float[Tensor, "F D"], shared: Float[Tensor, "Q"]) -> FitState:
         return state.moved(own, torch.zeros(state.num_shared, dtype=own.dtype) if self.only_motion else shared)
@@ -199,7 +209,7 @@ class BodyFitProblem:
             spread_px=s.landmark * height, radius_px=s.radius * height, share=self._share, only_motion=self.only_motion,
         )  # fmt: skip
         terms.add_directions(
-            model, seen, landmarks, turned, self._mixtures, spread=s.direction, share=self._direction_share, only_motion=self.only_motion
+            model, seen, state, landmarks, turned, self._mixtures, spread=s.direction, share=self._direction_share, only_motion=self.only_motion
         )
         terms.add_pose_prior(model, body.prior, state, strength=s.prior, limit_spread=s.limit)
         terms.add_upright(model, state, posed, spread=s.upright, only_motion=self.only_motion)
@@ -215,6 +225,7 @@ class BodyFitProblem:
                 model, body.skeleton, self._feet, posed, state.betas, seen.times, self._stillness,
                 spread=s.contact, only_motion=self.only_motion,
             )  # fmt: skip
+            add_floor(model, state, body.skeleton, body.soles, posed, self._rests, spread=s.floor, only_motion=self.only_motion)
         if not self.only_motion:
             self._add_shared(model, state)
         return model
@@ -226,7 +237,7 @@ class BodyFitProblem:
         return spread
 
     def _add_shared(self, model: NormalEquations, state: FitState) -> None:
-        """Betas, offsets, focal length and tilt stay near their guesses."""
+        """Betas, offsets, focal length, tilt and lean stay near their guesses."""
         S = state.betas.numel()
         model.add_shared(state.betas / self.spreads.shape, torch.full_like(state.betas, 1 / self.spreads.shape), 0)
         rest, by_beta = self.body.surface.vertices[:, 1], self.body.surface.vertices_by_beta[:, 1]
@@ -241,4 +252,5 @@ class BodyFitProblem:
         model.add_shared(state.offsets.flatten() * inverse, inverse, S)
         inverse = torch.full((1,), 1 / self.seen.focal_spread, dtype=state.betas.dtype)
         model.add_shared(state.log_focal.reshape(1) * inverse, inverse, state.focal_column)
-        model.add_shared(state.tilt / self.spreads.tilt, torch.full_like(state.tilt, 1 / self.spreads.tilt), state.focal_column + 1)
+        model.add_shared(state.tilt / self.spreads.tilt, torch.full_like(state.tilt, 1 / self.spreads.tilt), state.tilt_columns.start)
+        model.add_shared(state.lean / self.spreads.lean, torch.full_like(state.lean, 1 / self.spreads.lean), state.lean_columns.start)

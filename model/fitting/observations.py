@@ -1,7 +1,7 @@
 """What the fit has seen of the person, and what it looks for: the two ends of the objective.
 
 Axes: F frames, 33 BlazePose landmarks, B bones whose direction BlazePose guesses, J joints, S shape coefficients, Q shared
-parameters = S + 99 + 1 + 2. Camera axes are the world (OpenCV: x right, y down, z away). Pixels, metres, radians, seconds.
+parameters = S + 99 + 1 + 2 + 1 + 3. Camera axes are the world (OpenCV: x right, y down, z away). Pixels, metres, radians, seconds.
 """
 
 from __future__ import annotations
@@ -112,6 +112,8 @@ class FitState:
         offsets: how far each of BlazePose's landmarks lies from the body model's, in the rest body, metres; one per person.
         log_focal: logarithm of focal length over its guess.
         tilt: which way is up, (0, -1, 0) + (tilt_0, 0, tilt_1) made a unit vector: how the camera leans to its side and nods.
+        camera_height: above the floor, metres.
+        lean: small turn (rotation vector, camera axes) that takes BlazePose's world axes to the camera's: the network half levels them.
     """
 
     betas: Float[Tensor, "S"]
@@ -121,15 +123,32 @@ class FitState:
     offsets: Float[Tensor, "33 3"]
     log_focal: Float[Tensor, ""]
     tilt: Float[Tensor, "2"]
+    camera_height: Float[Tensor, ""]
+    lean: Float[Tensor, "3"]
 
     @property
     def num_shared(self) -> int:
-        return self.betas.numel() + self.offsets.numel() + 1 + self.tilt.numel()
+        return self.betas.numel() + self.offsets.numel() + 1 + self.tilt.numel() + 1 + self.lean.numel()
 
     @property
     def focal_column(self) -> int:
-        """Where the focal length stands among the shared parameters; the tilt follows."""
+        """Where the focal length stands among the shared parameters; tilt, camera height and lean follow."""
         return self.betas.numel() + self.offsets.numel()
+
+    @property
+    def tilt_columns(self) -> slice:
+        """Where the tilt stands among the shared parameters."""
+        return slice(self.focal_column + 1, self.focal_column + 1 + self.tilt.numel())
+
+    @property
+    def floor_column(self) -> int:
+        """Where the camera's height stands among the shared parameters."""
+        return self.tilt_columns.stop
+
+    @property
+    def lean_columns(self) -> slice:
+        """Where the lean stands among the shared parameters: at the end."""
+        return slice(self.floor_column + 1, self.num_shared)
 
     def moved(self, own: Float[Tensor, "F D"], shared: Float[Tensor, "Q"]) -> FitState:
         """The state after a step, in the parameters' order of kinematics.py."""
@@ -141,7 +160,9 @@ class FitState:
             body_pose=self.body_pose + own[:, 6:].reshape(self.body_pose.shape),
             offsets=self.offsets + shared[S:at].reshape(self.offsets.shape),
             log_focal=self.log_focal + shared[at],
-            tilt=self.tilt + shared[at + 1 :],
+            tilt=self.tilt + shared[self.tilt_columns],
+            camera_height=self.camera_height + shared[self.floor_column],
+            lean=self.lean + shared[self.lean_columns],
         )
 
     def where(self, mask: Bool[Tensor, "F"], other: FitState) -> FitState:

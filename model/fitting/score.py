@@ -113,7 +113,7 @@ def foot_sliding(joints: Float[Tensor, "F J 3"], seen: Observations) -> tuple[Fl
     if count < 2:
         return np.full(count, np.nan), []
     found = (seen.confidence > 0).to(seen.points.dtype)
-    still = standing.foot_stillness(seen.points, found, seen.times, seen.height_px).numpy() > STANDS
+    still = standing.foot_stillness(seen.points, found, seen.times, seen.height_px, standing.STANDING).numpy() > STANDS
     places = np.stack([joints[:, list(foot)].mean(1).numpy() for foot in FEET], 1)
     speed = np.linalg.norm(np.diff(places, axis=0), axis=-1) / np.diff(times)[:, None]
     slide, stands = np.full(count, np.nan), []

@@ -7,6 +7,8 @@ Axes: F frames, V vertices, J joints, D motion parameters of a frame, Q shared o
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -27,8 +29,22 @@ _ANKLES, _BALLS, _KNEES = (7, 8), (10, 11), (4, 5)
 SUPPORT = 0.33  # of the way from ankle to ball
 STANDING_KNEE = 0.12  # rad; the knees of a body at ease, in SMPL's axes, where 0 is stretched further than people stand
 BALANCE_REACH = 0.09  # m; somebody who seems further out of balance falls, jumps or leans on something
-STILL_WINDOW = 0.4  # s over which a foot is watched
-STILL_SPEED = 0.06  # heights/s in the picture; a step goes at some 0.5
+
+
+@dataclass(frozen=True)
+class Watch:
+    """How a foot is told to be still: over `window` s it goes by less than `speed` heights/s in the picture.
+
+    Unless `doubting`, a foot that is hardly seen counts as one that is: where it goes by so little, it is no guess.
+    """
+
+    window: float
+    speed: float
+    doubting: bool
+
+
+# a step takes 0.3 s and goes at some 0.5 heights/s; over 0.2 s the detector's jitter passes for 0.05
+RESTING, STANDING = Watch(0.2, 0.12, False), Watch(0.4, 0.06, True)  # between two steps; for longer
 
 
 def support_points(surface: SurfacePoints, faces: Int[Tensor, "T 3"], joints: BlendedPoints, parents: list[int]) -> BlendedPoints:
@@ -87,7 +103,7 @@ def add_balance(
     rho, kernel = robust_kernel((residuals**2).sum(-1), reach / spread[:, 0])
     by_shared = None
     if not only_motion:
-        by_shared = of_tilt(model, by_tilt)
+        by_shared = of_tilt(model, state, by_tilt)
         by_shared[..., : by_shape.shape[-1]] = by_shape
     model.add(residuals, by_own, kernel[:, None].expand_as(residuals), rho, by_shared)
 
@@ -112,6 +128,13 @@ def balance_spread(moving: float, still: float, stands: Float[Tensor, "F"]) -> F
     return (stands / still**2 + (1 - stands) / moving**2) ** -0.5
 
 
+def rests(stillness: Float[Tensor, "F-1 2"]) -> Float[Tensor, "F 2"]:
+    """How surely each foot rests in each frame, 0..1: it is still before it or after it."""
+    if not len(stillness):
+        return stillness.new_zeros(1, 2)
+    return torch.maximum(torch.cat([stillness, stillness[-1:]]), torch.cat([stillness[:1], stillness]))
+
+
 def stands_still(stillness: Float[Tensor, "F-1 2"]) -> Float[Tensor, "F"]:
     """How surely the person stands still in each frame, 0..1: both feet rest, before it or after it."""
     both = stillness.amin(1)
@@ -119,27 +142,31 @@ def stands_still(stillness: Float[Tensor, "F-1 2"]) -> Float[Tensor, "F"]:
 
 
 def foot_stillness(
-    points: Float[Tensor, "F 33 2"], confidence: Float[Tensor, "F 33"], times: Float[Tensor, "F"], height_px: float
-) -> Float[Tensor, "F-1 2"]:
+    points: Float[Tensor, "F 33 2"], confidence: Float[Tensor, "F 33"], times: Float[Tensor, "F"], height_px: float,
+    watch: Watch,
+) -> Float[Tensor, "F-1 2"]:  # fmt: skip
     """How surely each foot (left, right) stands still between a frame and the next, 0..1, judged in the picture.
 
-    Heel and toe are followed over STILL_WINDOW seconds, so that the detector's jitter is no motion.
+    Heel and toe are followed for as long as `watch` says, so that the detector's jitter is no motion.
     """
     stillness = []
     for landmarks in ((29, 31), (30, 32)):
         slowest = torch.zeros(len(times) - 1, dtype=points.dtype)
         for landmark in landmarks:
-            speed = _steady_speed(points[:, landmark], confidence[:, landmark], times) / height_px
-            slowest = torch.maximum(slowest, speed)
+            moved = _steady_speed(points[:, landmark], confidence[:, landmark], times, watch.window) / height_px
+            slowest = torch.maximum(slowest, moved)
         trust = confidence[:, list(landmarks)].amin(1)
-        stillness.append(torch.exp(-((slowest / STILL_SPEED) ** 2)) * torch.minimum(trust[1:], trust[:-1]).sqrt())
+        doubt = torch.minimum(trust[1:], trust[:-1]).sqrt() if watch.doubting else 1
+        stillness.append(torch.exp(-((slowest / watch.speed) ** 2)) * doubt)
     return torch.stack(stillness, -1)
 
 
-def _steady_speed(track: Float[Tensor, "F 2"], confidence: Float[Tensor, "F"], times: Float[Tensor, "F"]) -> Float[Tensor, "F-1"]:
+def _steady_speed(
+    track: Float[Tensor, "F 2"], confidence: Float[Tensor, "F"], times: Float[Tensor, "F"], window: float
+) -> Float[Tensor, "F-1"]:
     """Speed of the line through a landmark's places around each gap between two frames, px/s."""
     middle = (times[1:] + times[:-1]) / 2
-    near = ((times[None] - middle[:, None]).abs() <= STILL_WINDOW / 2 + (times[1:] - times[:-1])[:, None] / 2).to(track.dtype)
+    near = ((times[None] - middle[:, None]).abs() <= window / 2 + (times[1:] - times[:-1])[:, None] / 2).to(track.dtype)
     weight = near * (confidence[None] + 1e-3)
     weight = weight / weight.sum(1, keepdim=True)
     mean_time = weight @ times

@@ -77,6 +77,8 @@ def upright_start(body: FitBody, seen: Observations) -> FitState:
         offsets=torch.zeros(33, 3, dtype=dtype),
         log_focal=torch.zeros((), dtype=dtype),
         tilt=torch.zeros(2, dtype=dtype),
+        camera_height=torch.zeros((), dtype=dtype),
+        lean=torch.zeros(3, dtype=dtype),
     )
 
 

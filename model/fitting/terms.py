@@ -13,7 +13,7 @@ from torch import Tensor
 from model.fitting.kinematics import BlendedPoints, Posed, Skeleton, jacobian
 from model.fitting.observations import FitState, Observations
 from model.fitting.prior import PosePrior
-from model.fitting.rotations import rotation_between, vector_from_rotation
+from model.fitting.rotations import left_jacobian, rotation_between, rotation_from_vector, vector_from_rotation
 from model.fitting.solver import NormalEquations
 
 NEAR_PLANE = 0.2  # m; points nearer to the camera are projected as if they lay there
@@ -76,14 +76,15 @@ def add_reprojection(
         index = torch.arange(L)
         by_offset[:, index, :, index] = (by_point @ turned).transpose(0, 1)
         by_focal = pixels - torch.tensor(seen.principal, dtype=x.dtype)
-        no_tilt = torch.zeros(F, L, 2, state.tilt.numel(), dtype=x.dtype)
-        by_shared = torch.cat([by_point @ by_beta, by_offset.flatten(3), by_focal[..., None], no_tilt], -1).flatten(1, 2) / spread_px
+        others = torch.zeros(F, L, 2, state.num_shared - state.tilt_columns.start, dtype=x.dtype)
+        by_shared = torch.cat([by_point @ by_beta, by_offset.flatten(3), by_focal[..., None], others], -1).flatten(1, 2) / spread_px
     model.add(residuals.flatten(1), by_own, weight.flatten(1), (trust * rho).sum(-1), by_shared)
 
 
 def add_directions(
     model: NormalEquations,
     seen: Observations,
+    state: FitState,
     landmarks: tuple[Tensor, Tensor, Tensor],
     turned: Float[Tensor, "F L 3 3"],
     mixtures: Float[Tensor, "B L"],
@@ -104,7 +105,8 @@ def add_directions(
     length = bones.norm(dim=-1, keepdim=True).clamp_min(1e-6)
     heading = bones / length
     across = (torch.eye(3, dtype=x.dtype) - heading[..., :, None] * heading[..., None, :]) / length[..., None]
-    residuals = (heading - seen.directions) / spread
+    told = seen.directions @ rotation_from_vector(state.lean[None])[0].T
+    residuals = (heading - told) / spread
     trust = (mixtures.abs() > 0).to(x.dtype) @ seen.confidence[..., None]
     trust = share * trust.squeeze(-1) / (mixtures.abs() > 0).sum(-1)
     rho, kernel = robust_kernel((residuals**2).sum(-1), radius)
@@ -113,8 +115,11 @@ def add_directions(
     if not only_motion:
         by_beta = torch.einsum("bl,flxs->fbxs", mixtures, by_beta)
         by_offset = torch.einsum("bl,flxy->fbxly", mixtures, turned).flatten(3)
-        none = torch.zeros(*by_beta.shape[:3], model.g_shared.numel() - by_beta.shape[3] - by_offset.shape[3], dtype=x.dtype)
-        by_shared = (across @ torch.cat([by_beta, by_offset, none], -1) / spread).flatten(1, 2)
+        by_shared = torch.zeros(*by_beta.shape[:3], state.num_shared, dtype=x.dtype)
+        by_shared[..., : state.focal_column] = across @ torch.cat([by_beta, by_offset], -1)
+        turns = torch.eye(3, dtype=x.dtype) @ left_jacobian(state.lean[None])[0].T  # world axes of the lean's parameters, one a row
+        by_shared[..., state.lean_columns] = -torch.linalg.cross(turns.expand(*told.shape[:2], 3, 3), told[:, :, None].expand(-1, -1, 3, -1)).mT
+        by_shared = (by_shared / spread).flatten(1, 2)
     weight = (trust * kernel)[..., None].expand_as(residuals).flatten(1)
     model.add(residuals.flatten(1), by_own.flatten(1, 2), weight, (trust * rho).sum(-1), by_shared)
 
@@ -160,14 +165,14 @@ def add_upright(
     by_own[..., :3] = torch.linalg.cross(turned, up.expand_as(turned), dim=-1).mT / spread
     by_tilt = torch.linalg.cross(axis[:, None].expand(-1, 2, 3), up_by_tilt.T.expand(len(axis), 2, 3), dim=-1).mT / spread
     rho, kernel = robust_kernel((residuals**2).sum(-1), radius)
-    by_shared = None if only_motion else of_tilt(model, by_tilt)
+    by_shared = None if only_motion else of_tilt(model, state, by_tilt)
     model.add(residuals, by_own, kernel[:, None].expand_as(residuals), rho, by_shared)
 
 
-def of_tilt(model: NormalEquations, by_tilt: Float[Tensor, "F n 2"]) -> Float[Tensor, "F n Q"]:
-    """Derivatives by all shared parameters of residuals that depend on the last of them only: the tilt."""
+def of_tilt(model: NormalEquations, state: FitState, by_tilt: Float[Tensor, "F n 2"]) -> Float[Tensor, "F n Q"]:
+    """Derivatives by all shared parameters of residuals that depend on the tilt alone of them."""
     by_shared = torch.zeros(*by_tilt.shape[:2], model.g_shared.numel(), dtype=by_tilt.dtype)
-    by_shared[..., -by_tilt.shape[-1] :] = by_tilt
+    by_shared[..., state.tilt_columns] = by_tilt
     return by_shared
 
 

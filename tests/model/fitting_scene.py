@@ -11,7 +11,7 @@ from functools import cache
 import torch
 
 from model.body.body_model import load_body_model
-from model.fitting.fit import pose_state
+from model.fitting.fit import on_floor, pose_state
 from model.fitting.kinematics import place
 from model.fitting.objective import FitBody, Spreads, fit_body_of
 from model.fitting.observations import FitState, Observations, bone_mixtures, observe
@@ -23,7 +23,7 @@ from model.fitting.terms import project
 FOCAL, CENTRE = 900.0, (256.0, 256.0)
 SPREADS = Spreads(
     landmark=0.012, radius=0.07, direction=0.5, prior=0.3, limit=0.15, upright=0.25, balance=0.1, balance_still=0.1, standing=0.2, turn=30.0, shift=4.0, burst=2.0,
-    contact=0.05, offset=0.025, outline=0.008, inside=0.02, shape=0.6, tilt=0.08, stature=0.01,
+    contact=0.05, offset=0.025, outline=0.008, inside=0.02, floor=0.05, shape=0.6, tilt=0.08, lean=0.06, stature=0.01,
 )  # fmt: skip
 
 
@@ -74,7 +74,10 @@ def make_scene(num_frames: int = 24, fps: float = 12.0, *, turn: float = 0.6) ->
         offsets=torch.zeros(33, 3, dtype=torch.float64),
         log_focal=torch.zeros((), dtype=torch.float64),
         tilt=torch.zeros(2, dtype=torch.float64),
+        camera_height=torch.zeros((), dtype=torch.float64),
+        lean=torch.zeros(3, dtype=torch.float64),
     )
+    truth = on_floor(body, truth)
     return Scene(body, truth, look(body, truth, times))
 
 

@@ -158,7 +158,7 @@ def test_a_foot_that_stands_is_told_from_one_that_steps_whatever_the_jitter() ->
     points = 256 + 1.2 * torch.randn(36, 33, 2, generator=generator, dtype=torch.float64)  # px, of a figure of 400
     points[18:26, [30, 32]] += 15 * torch.arange(8, dtype=torch.float64)[:, None, None]
     points[26:, [30, 32]] += 15 * 7
-    stillness = standing.foot_stillness(points, torch.ones(36, 33, dtype=torch.float64), times, 400.0)
+    stillness = standing.foot_stillness(points, torch.ones(36, 33, dtype=torch.float64), times, 400.0, standing.STANDING)
     assert stillness[:, 0].min() > 0.4 and stillness[:, 0].mean() > 0.8
     assert stillness[18:25, 1].max() < 0.1
 
@@ -174,7 +174,7 @@ def test_standing_feet_hold_a_body_that_seems_to_drift_away() -> None:
     points = seen.points.clone()
     points[:, feet] = fitting_scene.look(scene.body, still, scene.seen.times).points[:, feet]
     seen = replace(seen, points=points)
-    alone = replace(SPREADS, balance=100.0, balance_still=100.0, standing=100.0)  # which hold a body too
+    alone = replace(SPREADS, balance=100.0, balance_still=100.0, standing=100.0, floor=100.0)  # which hold a body too
     spans = []
     for contact in (100.0, 0.005):
         state, _ = minimise(BodyFitProblem(scene.body, seen, replace(alone, contact=contact), only_motion=True), drifting, steps=15)

@@ -166,5 +166,5 @@ def at_rest(model) -> FitState:
     zeros = lambda *shape: torch.zeros(*shape, dtype=torch.float64)  # noqa: E731
     return FitState(
         betas=zeros(model.num_betas), root=torch.eye(3, dtype=torch.float64).expand(FRAMES, 3, 3), transl=zeros(FRAMES, 3),
-        body_pose=zeros(FRAMES, model.num_joints - 1, 3), offsets=zeros(33, 3), log_focal=zeros(()), tilt=zeros(2),
+        body_pose=zeros(FRAMES, model.num_joints - 1, 3), offsets=zeros(33, 3), log_focal=zeros(()), tilt=zeros(2), camera_height=zeros(()), lean=zeros(3),
     )  # fmt: skip

@@ -10,7 +10,7 @@ import pytest
 
 from model.fitting.landmarks import PoseLandmarks
 from model.fitting.mask_checks import find_implausible, largest_part, steady_mask
-from model.fitting.matting import background_plate, finish_outline, guided_filter, person_colours, weigh_colours
+from model.fitting.matting import Background, background_plate, fill_background, finish_outline, guided_filter, person_colours, weigh_colours
 from tasks import segment_person
 from tasks.artifacts import ClipInfo, Segmentation, SubjectPaths, read_landmarks, read_mask, read_segmentation
 from tasks.errors import InputError
@@ -176,10 +176,27 @@ def test_colour_mends_the_outline_where_the_background_is_known_and_nowhere_else
     colours = person_colours(image[None], truth[None])
     known = np.zeros((60, 90), bool)
     known[:30] = True
-    args = dict(plate=scene / np.float32(255), plate_known=known, colours=colours, reach=6)
-    weighed = weigh_colours(image, coarse, **args)
+    background = Background(scene / np.float32(255), np.full((60, 90), 9e-4, np.float32), known.astype(np.float32))
+    weighed = weigh_colours(image, coarse, background=background, colours=colours, reach=6)
     assert ((weighed > 0.5) != (truth > 0.5))[:28].sum() < 0.1 * ((coarse > 0.5) != (truth > 0.5))[:28].sum()
     assert np.array_equal((weighed > 0.5)[33:], (coarse > 0.5)[33:])
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_a_sole_that_the_coarse_mask_doubts_comes_back_and_the_shadow_beside_it_does_not(hidden: bool):
+    rng = np.random.default_rng(4)
+    floor = (150 + rng.normal(0, 4, (60, 90, 1)) + np.zeros(3)).astype(np.uint8)
+    truth, coarse = np.zeros((60, 90), np.float32), np.zeros((60, 90), np.float32)
+    truth[10:50, 30:60], coarse[10:42, 30:60], coarse[42:50, 30:60], coarse[30:42, 60:80] = 1, 1, 0.3, 0.3
+    image = np.where(truth[..., None] > 0.5, np.uint8([60, 40, 110]), floor)
+    image[42:50, 30:60] = 245  # a white sole
+    image[30:50, 60:80] = floor[30:50, 60:80] * 0.6  # a shadow
+    known = np.ones((60, 90), bool)
+    known[5:55, 25:65] = not hidden  # or the person never moves away
+    background = fill_background(np.where(known[..., None], floor / np.float32(255), 0), known)
+    weighed = weigh_colours(image, coarse, background=background, colours=person_colours(image[None], coarse[None]), reach=10)
+    assert (weighed > 0.5)[42:49, 31:59].mean() > 0.95
+    assert (weighed > 0.5)[30:50, 62:80].mean() < 0.05
 
 
 # ------------------------------------------------------------------------------------------------------------ methods
@@ -239,12 +256,12 @@ def test_masks_finished_in_place_are_those_finished_beside_the_coarse_ones():
     for frame in (0, 1, 3):
         coarse[frame, 30:70, 20 + 4 * frame : 50 + 4 * frame] = generator.uniform(0.6, 1.0, (40, 30))
         coarse[frame, 90:, 70:] = 0.01  # too little to count
-    plate, known = segment_person.background_plate(images, coarse, radius=segment_person.PLATE_RADIUS)
+    background = fill_background(*segment_person.background_plate(images, coarse, radius=segment_person.PLATE_RADIUS))
     colours = segment_person.person_colours(images, coarse)
     boxes, weighed, fine = [segment_person._box_slices(mask) for mask in coarse], np.zeros_like(coarse), np.zeros_like(coarse)
     for i, box in enumerate(boxes):
         weighed[i][box] = segment_person.weigh_colours(
-            images[i][box], coarse[i][box], plate=plate[box], plate_known=known[box], colours=colours, reach=segment_person.REACH
+            images[i][box], coarse[i][box], background=background[box], colours=colours, reach=segment_person.REACH
         )
     for i, box in enumerate(boxes):
         beside = [(images[j][box], weighed[j][box]) for j in (i - 1, i + 1) if 0 <= j < 4 and coarse[j].any()]

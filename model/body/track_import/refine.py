@@ -11,7 +11,7 @@ from dataclasses import replace
 import torch
 
 from model.body.track import BodyTrack
-from model.fitting.fit import Silhouettes, refine_on_silhouettes
+from model.fitting.fit import Silhouettes, on_floor, refine_on_silhouettes
 from model.fitting.objective import BodyFitProblem, FitBody, Spreads
 from model.fitting.observations import FitState, Observations
 from model.fitting.rotations import rotation_from_vector
@@ -44,7 +44,10 @@ def refine_from(
         offsets=torch.zeros(33, 3, dtype=torch.float64),
         log_focal=torch.zeros((), dtype=torch.float64),
         tilt=torch.zeros(2, dtype=torch.float64),
+        camera_height=torch.zeros((), dtype=torch.float64),
+        lean=torch.zeros(3, dtype=torch.float64),
     )
+    state = on_floor(body, state)
     for share, radius, steps in ((0.3, FIRST_RADIUS, FIRST_STEPS), (0.6, spreads.radius, FINAL_STEPS)):
         state, _ = minimise(BodyFitProblem(body, seen, replace(spreads, radius=radius)), state, steps=steps)
         on_progress(share)
