@@ -13,7 +13,7 @@ Axes: F frames, V vertices of the clothed person, P tracks of a frame. Pixels ar
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -32,13 +32,13 @@ from model.fitting.objective import BodyFitProblem
 from model.fitting.observations import FitState
 from tasks.artifacts import ClipInfo, Truth, read_clip, read_track, read_truth, subject_paths
 from tasks.fit_state import spreads_of
-from tasks.make_demo import prepare
+from tasks.make_demo import DEMO, prepare
 from tasks.refine_fit import read_inputs
 from tasks.settings import Settings, load_settings
 
 PARTS = ("skin", "shirt", "trousers", "hair", "shoes")
 ANCHOR_EVERY, POINTS_OF_ANCHOR, MAX_TRACKS = 3, 150, 700
-SIGMA, STRENGTH, POINT_SPREAD = 0.3, 300.0, 0.03  # px of a track; independent points that a frame's tracks count as; m
+SIGMA, STEPS = 0.3, 6  # px of a track; Gauss-Newton steps of a round
 ON_BODY_PX = 8.0  # a track further than this from the body's vertices is left out
 
 
@@ -52,7 +52,7 @@ def main() -> None:
     settings = load_settings()
     paths = subject_paths("demo")
     fitted = read_track(paths.fit / "track.npz", made_by="fit_smpl")
-    truth, info = read_truth(Path("data/demo/truth")), read_clip(paths)
+    truth, info = read_truth(DEMO / "truth"), read_clip(paths)
     clip, state = read_inputs(paths, fitted, settings)
     pixels, visible = film_surface(settings, truth, info, arguments.parts)
     joints = true_joints(truth, info.source_frames)
@@ -67,7 +67,7 @@ def main() -> None:
 
 
 def film_surface(
-    settings: Settings, truth: Truth, info: ClipInfo, parts: list[str]
+    settings: Settings, truth: Truth, info: ClipInfo, parts: Sequence[str]
 ) -> tuple[Float[np.ndarray, "F V 2"], Bool[np.ndarray, "F V"]]:
     """Where every vertex of the clothed person is in each frame, and whether it is seen and of a wanted part."""
     shoot = prepare(settings.make_demo)
@@ -110,14 +110,15 @@ def follow(
 
 def adjust_once(clip: Clip, state: FitState, followed: list, settings: Settings) -> FitState:
     """Attach the tracks to the body as it is, and adjust."""
-    surface, tracks = attach(clip, state, followed)
+    options = settings.refine_fit.options
+    surface, tracks = attach(clip, state, followed, options.strength.last)
     pulls = pair_outlines(clip.body, clip.seen, clip.silhouettes, state, OUTLINE_RADIUS * clip.seen.height_px)
     problem = BodyFitProblem(clip.body, clip.seen, spreads_of(settings.fit_smpl), pulls=pulls)
     start = BundleState(state, torch.zeros_like(surface.vertices))
-    return adjust(BundleProblem(problem, surface, tracks, shift_spread=POINT_SPREAD), start, steps=6).body
+    return adjust(BundleProblem(problem, surface, tracks, shift_spread=options.point_spread.first), start, steps=STEPS).body
 
 
-def attach(clip: Clip, state: FitState, followed: list) -> tuple[SurfacePoints, SurfaceTracks]:
+def attach(clip: Clip, state: FitState, followed: list, strength: float) -> tuple[SurfacePoints, SurfaceTracks]:
     """Each anchor's points at the depth of the body's vertex in front of which they are seen, moving as that vertex does."""
     body, posed, principal = clip.body, pose_state(clip.body, state), np.array(clip.seen.principal)
     focal, faces = float(clip.seen.focal_px * state.log_focal.exp()), clip.body.faces.numpy().astype(np.int32)
@@ -141,11 +142,11 @@ def attach(clip: Clip, state: FitState, followed: list) -> tuple[SurfacePoints, 
             kept = np.flatnonzero(seen & on_body)
             of_frame[at].append((count + kept, targets[kept]))
         count += len(places)
-    return SurfacePoints(torch.cat(rest), torch.cat(by_beta), torch.cat(weights)), pack(of_frame)
+    return SurfacePoints(torch.cat(rest), torch.cat(by_beta), torch.cat(weights)), pack(of_frame, strength)
 
 
-def pack(of_frame: dict[int, list[tuple[np.ndarray, np.ndarray]]]) -> SurfaceTracks:
-    """The tracks of all frames side by side, at most MAX_TRACKS in each."""
+def pack(of_frame: dict[int, list[tuple[np.ndarray, np.ndarray]]], strength: float) -> SurfaceTracks:
+    """The tracks of all frames side by side, at most MAX_TRACKS in each; those of a frame count as `strength` independent ones."""
     generator, F = np.random.default_rng(0), len(of_frame)
     points, targets, sharpness = np.zeros((F, MAX_TRACKS), np.int64), np.zeros((F, MAX_TRACKS, 2)), np.zeros((F, MAX_TRACKS, 2, 2))
     for row, parts in of_frame.items():
@@ -154,7 +155,7 @@ def pack(of_frame: dict[int, list[tuple[np.ndarray, np.ndarray]]]) -> SurfaceTra
         number, place = (np.concatenate(values) for values in zip(*parts, strict=True))
         kept = generator.permutation(len(number))[:MAX_TRACKS]
         points[row, : len(kept)], targets[row, : len(kept)] = number[kept], place[kept]
-        sharpness[row, : len(kept)] = np.eye(2) / SIGMA * min(1, STRENGTH / max(len(kept), 1)) ** 0.5
+        sharpness[row, : len(kept)] = np.eye(2) / SIGMA * min(1, strength / max(len(kept), 1)) ** 0.5
     return SurfaceTracks(*(torch.from_numpy(a) for a in (points, targets, sharpness)))
 
 

@@ -130,15 +130,19 @@ def balance_spread(moving: float, still: float, stands: Float[Tensor, "F"]) -> F
 
 def rests(stillness: Float[Tensor, "F-1 2"]) -> Float[Tensor, "F 2"]:
     """How surely each foot rests in each frame, 0..1: it is still before it or after it."""
-    if not len(stillness):
-        return stillness.new_zeros(1, 2)
-    return torch.maximum(torch.cat([stillness, stillness[-1:]]), torch.cat([stillness[:1], stillness]))
+    return _before_or_after(stillness)
 
 
 def stands_still(stillness: Float[Tensor, "F-1 2"]) -> Float[Tensor, "F"]:
     """How surely the person stands still in each frame, 0..1: both feet rest, before it or after it."""
-    both = stillness.amin(1)
-    return torch.maximum(torch.cat([both, both[-1:]]), torch.cat([both[:1], both])) if len(both) else both.new_zeros(1)
+    return _before_or_after(stillness.amin(1))
+
+
+def _before_or_after(between: Float[Tensor, "F-1 *S"]) -> Float[Tensor, "F *S"]:
+    """What holds in a frame where it holds in the gap before it or in the one after it; nothing where there is one frame."""
+    if not len(between):
+        return between.new_zeros(1, *between.shape[1:])
+    return torch.maximum(torch.cat([between, between[-1:]]), torch.cat([between[:1], between]))
 
 
 def foot_stillness(

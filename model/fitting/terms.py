@@ -117,7 +117,7 @@ def add_directions(
         by_offset = torch.einsum("bl,flxy->fbxly", mixtures, turned).flatten(3)
         by_shared = torch.zeros(*by_beta.shape[:3], state.num_shared, dtype=x.dtype)
         by_shared[..., : state.focal_column] = across @ torch.cat([by_beta, by_offset], -1)
-        turns = torch.eye(3, dtype=x.dtype) @ left_jacobian(state.lean[None])[0].T  # world axes of the lean's parameters, one a row
+        turns = left_jacobian(state.lean[None])[0].T  # world axes of the lean's parameters, one a row
         by_shared[..., state.lean_columns] = -torch.linalg.cross(turns.expand(*told.shape[:2], 3, 3), told[:, :, None].expand(-1, -1, 3, -1)).mT
         by_shared = (by_shared / spread).flatten(1, 2)
     weight = (trust * kernel)[..., None].expand_as(residuals).flatten(1)

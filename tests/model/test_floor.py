@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from model.fitting.floor import add_floor, camera_height
 from model.fitting.fit import on_floor, pose_state
+from model.fitting.floor import add_floor, camera_height
 from model.fitting.kinematics import place
 from model.fitting.observations import FitState
 from model.fitting.solver import NormalEquations
