@@ -29,7 +29,7 @@ class PoseRates:
         joints, root: learning rates, rad.
         shift, depth: learning rates across the picture and along depth, m.
         spans: distances in rows of the knots through which neighbouring rows share corrections; one that is longer than
-            the clip shares them among all rows. Empty: each row on its own.
+            the clip shares them among all rows, and 1 leaves each row on its own. Empty: the same as [1].
     """
 
     joints: float
@@ -123,9 +123,11 @@ class RowAdam:
     """Adam (Kingma and Ba 2015) that moves only the rows of a step, each with its own clock, and rows near them too.
 
     A frame is seen once an epoch; with the usual Adam its momentum would carry it on in between. Some tens of visits are
-    too few to undo what a fit has wrong for seconds on end, so frames also share corrections: knots stand every few rows,
-    a row moves with the two around it, and a knot sees every step that touches its rows. The error of single frames is left
-    to the rows themselves.
+    too few to undo what a fit has wrong for seconds on end, so frames can share corrections: knots stand every few rows,
+    a row moves with the two around it, and a knot sees every step that touches its rows.
+
+    Adam steps as far along what a picture hardly shows as along what it shows well. On one frame's gradient alone that is a
+    random walk in depth: rows on their own beside knots carried the demo's true motion away by 7 mm, knots alone by 5 mm.
     """
 
     BETAS, EPSILON = (0.9, 0.99), 1e-10
@@ -137,7 +139,7 @@ class RowAdam:
         joints, root = (torch.tensor(rate, device=device) for rate in (rates.joints, rates.root))
         self.rates = {"joints": joints, "root": root, "shift": shift}
         rows = len(correction.shift)
-        self.levels = [weights.to(device) for weights in (torch.eye(rows), *(knot_weights(rows, span) for span in rates.spans))]
+        self.levels = [knot_weights(rows, span).to(device) for span in rates.spans or [1]]
         self.state = {}
         for level, weights in enumerate(self.levels):
             knots = weights.shape[1]
