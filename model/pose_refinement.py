@@ -127,7 +127,7 @@ class RowAdam:
     a row moves with the two around it, and a knot sees every step that touches its rows.
 
     Adam steps as far along what a picture hardly shows as along what it shows well. On one frame's gradient alone that is a
-    random walk in depth: rows on their own beside knots carried the demo's true motion away by 7 mm, knots alone by 5 mm.
+    random walk in depth; a knot averages over the frames around it (docs/adr/0006-the-fit-is-refined-on-the-look.md).
     """
 
     BETAS, EPSILON = (0.9, 0.99), 1e-10
