@@ -171,7 +171,7 @@ def train_avatar(settings: Settings, paths: SubjectPaths, track: BodyTrack, trai
     look = look_of(section)
     device = find_device(backend)
     avatar = Avatar(atlas, look, body=track.body, betas=track.betas).to(device)
-    correction = PoseCorrection(track.to(device))
+    correction = PoseCorrection(track, avatar.parents)
     frames = load_training_frames(paths, track, train)
     options = options_from(section.training, TrainingOptions)
     training = Training(avatar, correction, frames, options, lpips=None, backend=backend, seed=settings.seed)
@@ -185,7 +185,7 @@ def train_avatar(settings: Settings, paths: SubjectPaths, track: BodyTrack, trai
     refined = correction.corrected()
     fill_unseen(avatar, point_visibility(avatar, refined, frames.rows, refined.camera, backend=backend) > SEEN_SHARE)
     avatar.requires_grad_(False)
-    return TrainedRow(avatar, refined.to("cpu"), training.step_number, atlas.num_points, seconds)
+    return TrainedRow(avatar, refined, training.step_number, atlas.num_points, seconds)
 
 
 def exact_track(track: BodyTrack, clip: ClipInfo, truth: Truth | None, body: BodyModel) -> BodyTrack:
@@ -230,7 +230,7 @@ def score(
     viewer = Viewer(avatar, backend=settings.render.backend)
     frames = load_training_frames(paths, refined, heldout)
     steps, backend = settings.evaluate.refit_steps, settings.render.backend
-    refitted = refine_poses(avatar, refined.to(avatar.device), frames, steps=steps, backend=backend).to("cpu")
+    refitted = refine_poses(avatar, refined, frames, steps=steps, backend=backend)
 
     def on_heldout(track: BodyTrack) -> dict[str, float | None]:
         rows = enumerate(frames.rows.tolist())

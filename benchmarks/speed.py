@@ -85,11 +85,11 @@ def prepared(settings: Settings, stage: str, device: torch.device) -> Training:
     split = split_frames(read_clip(paths), read_segmentation(paths), heldout_every=settings.split.heldout_every)
     frames = load_training_frames(paths, track, split.train)
     if avatar.pose_encoder is not None:
-        maps = [avatar.position_map(track_pose(track.to(device), row)) for row in frames.rows.tolist()]
+        maps = [avatar.position_map(track_pose(track, row)) for row in frames.rows.tolist()]
         frames = dataclasses.replace(frames, position_maps=torch.stack(maps).cpu())
     section = getattr(settings.chosen, f"train_{stage}")
     options = dataclasses.replace(options_from(section.training, TrainingOptions), steps=10**9, max_minutes=None)
-    correction = PoseCorrection(track.to(device))
+    correction = PoseCorrection(track)
     return Training(avatar, correction, frames, options, lpips=None, backend=settings.render.backend, seed=settings.seed)
 
 
@@ -99,7 +99,7 @@ def parts_of(training: Training) -> dict[str, Callable[[], None]]:
     frame = len(frames.rows) // 2
     pose, window = training.correction.pose(frames.rows[frame]), training.windows[frame]
     camera, white = training.camera.crop(*window), torch.ones(3, device=avatar.device)
-    image, mask = (t.to(avatar.device) for t in frames.picture(frame, window))
+    image, mask = frames.picture(frame, window, device=avatar.device)
     target = composite(image, mask, white)
     avatar.train()
     with torch.no_grad():
@@ -123,7 +123,7 @@ def parts_of(training: Training) -> dict[str, Callable[[], None]]:
     parts = {
         "whole step": training.step,
         "decoder": both_ways(lambda: list(vars(avatar.attributes()).values())),
-        "data, a frame": lambda: composite(*(t.to(avatar.device) for t in frames.picture(frame, window)), white),
+        "data, a frame": lambda: composite(*frames.picture(frame, window, device=avatar.device), white),
         "skinning and light, a frame": both_ways(posed, *vars(look).values(), transforms),
         "rasteriser, a frame": both_ways(splat, *vars(gaussians).values()),
         "picture loss, a frame": both_ways(loss_of, drawn.image, drawn.alpha),

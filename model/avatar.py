@@ -115,12 +115,17 @@ class Avatar(nn.Module):
         )
         self.pose_shapes = None if options.pose_shapes is None else PoseShapes(options.pose_shapes, atlas)
         self.scale_factor = 1.0  # below 1 only while the published schedule warms up
-        self.parents = atlas.parents.cpu()  # read as plain numbers for every pose: no wait for a GPU
+        self.skeleton = atlas.joints_rest.cpu(), atlas.parents.cpu()  # at hand for poses on the CPU: no wait for a GPU
 
     @property
     def device(self) -> torch.device:
-        """Where the avatar lies; poses and backgrounds have to lie there too, cameras need not."""
+        """Where the avatar lies; backgrounds have to lie there too, poses and cameras need not."""
         return self.betas.device
+
+    @property
+    def parents(self) -> Int[Tensor, "J"]:
+        """The joint that each joint hangs from, on the CPU."""
+        return self.skeleton[1]
 
     @property
     def follows_pose(self) -> bool:
@@ -199,21 +204,25 @@ class Avatar(nn.Module):
     def position_map(self, pose: BodyPose) -> Float[Tensor, "3 G G"]:
         """The root-relative UV position map of one pose, metres, seams padded. No gradient flows."""
         with torch.no_grad():
-            return bake_position_map(self.atlas, pose)
+            return bake_position_map(self.atlas, pose.to(self.device))
 
     def familiarity(self, pose: BodyPose) -> Float[Tensor, ""]:
         """1 near a pose that was trained on, falling to 0: how much the pose features are to be believed."""
         reach = self.options.pose_encoder.reach
         if reach is None or len(self.known_poses) == 0:
             return torch.ones((), device=self.device)
-        distance = pose_distance(pose.body_pose.detach(), self.known_poses).min()
+        distance = pose_distance(pose.body_pose.detach().to(self.device), self.known_poses).min()
         return ((3 * reach - distance) / (2 * reach)).clamp(0, 1)
 
     # -------------------------------------------------------------------------------------------------- the picture
 
     def joint_transforms(self, pose: BodyPose) -> Float[Tensor, "*B J 4 4"]:
-        """Skinning transforms of this body in a pose. Differentiable in the pose."""
-        return rest_to_posed(self.atlas_joints_rest, self.parents, pose)
+        """Skinning transforms of this body in a pose, on the avatar's device. Differentiable in the pose.
+
+        They are computed where the pose lies: a chain of joints is many small steps, each of which a GPU takes longer to start
+        than a CPU to do.
+        """
+        return rest_to_posed(self.skeleton[0].to(pose.transl.device), self.parents, pose).to(self.device)
 
     def gaussians(
         self, attributes: Attributes, transforms: Float[Tensor, "J 4 4"], *, seen_from: Float[Tensor, "3"] | None = None
@@ -250,6 +259,7 @@ class Avatar(nn.Module):
         *,
         backend: str,
         attributes: Attributes | None = None,
+        transforms: Float[Tensor, "J 4 4"] | None = None,
     ) -> Rendered:
         """See the avatar in one pose; the one way to a picture, for training, evaluation and viewing alike.
 
@@ -259,10 +269,12 @@ class Avatar(nn.Module):
             background: colour behind the person, 0..1.
             backend: see model/render/rasterize.py.
             attributes: decoded before, to share them between frames; None decodes them here.
+            transforms: `joint_transforms(pose)`, where they are computed for many frames at once.
         """
         attributes = self.attributes(pose) if attributes is None else attributes
+        transforms = self.joint_transforms(pose) if transforms is None else transforms
         viewer = (-camera.w2c[:3, :3].T @ camera.w2c[:3, 3]).to(self.device)
-        gaussians = self.gaussians(attributes, self.joint_transforms(pose), seen_from=viewer)
+        gaussians = self.gaussians(attributes, transforms, seen_from=viewer)
         return rasterize(gaussians, camera, background, backend=backend)
 
     @torch.no_grad()

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as nnf
 
-from model.decoding import EPSILON, normalise
+from model.decoding import EPSILON, mix, normalise
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ class HiddenLayer(nn.Module):
         self.softplus = activation == "softplus"
 
     def forward(self, x: Float[Tensor, "C N"]) -> Float[Tensor, "C N"]:
-        y = self.norm(self.weight @ x)
+        y = self.norm(mix(self.weight, x))
         return nnf.softplus(y) if self.softplus else y
 
 

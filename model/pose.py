@@ -6,6 +6,7 @@ Axes: *B leading frames, F frames, J joints (the root is joint 0). Lengths are m
 from __future__ import annotations
 
 import dataclasses
+import functools
 from dataclasses import dataclass
 
 import torch
@@ -34,6 +35,10 @@ class BodyPose:
         """Some of the frames."""
         return BodyPose(self.global_orient[rows], self.body_pose[rows], self.transl[rows])
 
+    def to(self, device: torch.device | str) -> BodyPose:
+        """The same pose on another device. Differentiable."""
+        return BodyPose(self.global_orient.to(device), self.body_pose.to(device), self.transl.to(device))
+
 
 def track_pose(track: BodyTrack, rows: int | Tensor | slice = slice(None)) -> BodyPose:
     """The pose of some rows of a track."""
@@ -54,15 +59,35 @@ def rest_to_posed(joints_rest: Float[Tensor, "J 3"], parents: Int[Tensor, "J"], 
     Returns:
         One rigid transform a joint. Differentiable in joints and pose.
     """
-    local = rotation_from_vector(torch.cat([pose.global_orient[..., None, :], pose.body_pose], dim=-2))
-    turns, places = [local[..., 0, :, :]], [joints_rest[0] + pose.transl]
-    for k, p in enumerate(parents.tolist()[1:], start=1):
-        turns.append(turns[p] @ local[..., k, :, :])
-        places.append(places[p] + turns[p] @ (joints_rest[k] - joints_rest[p]))
-    R, x = torch.stack(turns, dim=-3), torch.stack(places, dim=-2)
-    top = torch.cat([R, (x - (R @ joints_rest[..., None]).squeeze(-1))[..., None]], dim=-1)
-    bottom = torch.tensor([0.0, 0, 0, 1], dtype=top.dtype, device=top.device).expand(*top.shape[:-2], 1, 4)
-    return torch.cat([top, bottom], dim=-2)
+    turns = rotation_from_vector(torch.cat([pose.global_orient[..., None, :], pose.body_pose], dim=-2))
+    bones = torch.cat([joints_rest[:1], joints_rest[1:] - joints_rest[parents[1:]]])
+    root = torch.cat([pose.transl[..., None, :], torch.zeros_like(pose.body_pose)], dim=-2)
+    bottom = bones.new_zeros(1, 1, 4)
+    bottom[..., 3] = 1
+    world = torch.cat([torch.cat([turns, (bones + root)[..., None]], dim=-1), bottom.expand(*turns.shape[:-2], 1, 4)], dim=-2)
+    for joints, above in _jumps(tuple(parents.tolist()), world.device):
+        world = world.index_copy(-3, joints, world.index_select(-3, above) @ world.index_select(-3, joints))
+    top = torch.cat([world[..., :3, :3], world[..., :3, 3:] - world[..., :3, :3] @ joints_rest[..., None]], dim=-1)
+    return torch.cat([top, world[..., 3:, :]], dim=-2)
+
+
+@functools.lru_cache(maxsize=32)
+def _jumps(parents: tuple[int, ...], device: torch.device) -> list[tuple[Int[Tensor, "K"], Int[Tensor, "K"]]]:
+    """How to multiply all chains of a skeleton at once, in as many rounds as the logarithm of the longest has digits.
+
+    After round r each joint's transform covers itself and the 2^r - 1 joints above it; the next round joins it to that of
+    the first joint which it does not cover.
+
+    Returns:
+        For each round the joints that are not yet in the world, and the joint that each is joined to.
+    """
+    above, rounds = list(parents), []
+    above[0] = -1
+    while any(a >= 0 for a in above):
+        joints = [k for k, a in enumerate(above) if a >= 0]
+        rounds.append(tuple(torch.tensor(each, device=device) for each in (joints, [above[k] for k in joints])))
+        above = [above[a] if a >= 0 else -1 for a in above]
+    return rounds
 
 
 def posed_joints(joints_rest: Float[Tensor, "J 3"], transforms: Float[Tensor, "*B J 4 4"]) -> Float[Tensor, "*B J 3"]:

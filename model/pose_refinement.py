@@ -134,41 +134,39 @@ class RowAdam:
 
     def __init__(self, correction: PoseCorrection, rates: PoseRates) -> None:
         device = correction.shift.device
-        shift = torch.tensor([rates.shift, rates.shift, rates.depth], device=device)
-        self.parameters = {"joints": correction.joints, "root": correction.root, "shift": correction.shift}
-        joints, root = (torch.tensor(rate, device=device) for rate in (rates.joints, rates.root))
-        self.rates = {"joints": joints, "root": root, "shift": shift}
+        self.parameters = (correction.joints, correction.root, correction.shift)
+        self.sizes = [parameter[0].numel() for parameter in self.parameters]
+        each = [rates.joints] * self.sizes[0] + [rates.root] * self.sizes[1] + [rates.shift, rates.shift, rates.depth]
+        self.rates = torch.tensor(each, device=device)
         rows = len(correction.shift)
         self.levels = [knot_weights(rows, span).to(device) for span in rates.spans or [1]]
         self.state = {}
         for level, weights in enumerate(self.levels):
             knots = weights.shape[1]
-            for name, parameter in self.parameters.items():
-                self.state |= {f"{level}.{name}.{part}": parameter.new_zeros(knots, *parameter.shape[1:]) for part in ("mean", "square")}
-            self.state[f"{level}.visits"] = torch.zeros(knots, device=device)
+            self.state |= {f"{level}.{part}": torch.zeros(knots, len(self.rates), device=device) for part in ("mean", "square")}
+            self.state[f"{level}.visits"] = torch.zeros(knots, 1, device=device)
 
     @torch.no_grad()
     def step(self, rows: Int[Tensor, "B"], factor: float) -> None:
         """Move some rows by their gradients, and those that share a knot with them; `factor` scales the rates."""
-        gradients = {name: parameter.grad[rows] for name, parameter in self.parameters.items()}
+        gradients = torch.cat([parameter.grad[rows].flatten(1) for parameter in self.parameters], dim=1)
+        moves = torch.zeros(len(self.parameters[0]), len(self.rates), device=gradients.device)
         for level, weights in enumerate(self.levels):
             touched = weights[rows].any(0).nonzero()[:, 0]
-            visits = self.state[f"{level}.visits"]
-            visits[touched] += 1
             shares = weights[:, touched]
-            for name, parameter in self.parameters.items():
-                gradient = torch.einsum("rk,r...->k...", shares[rows], gradients[name])
-                direction = self._direction(f"{level}.{name}", touched, gradient, visits[touched])
-                parameter -= torch.einsum("rk,k...->r...", shares, factor * self.rates[name] * direction)
-        for parameter in self.parameters.values():
+            moves += shares @ self._direction(level, touched, shares[rows].T @ gradients)
+        moves *= factor * self.rates
+        for parameter, move in zip(self.parameters, moves.split(self.sizes, dim=1), strict=True):
+            parameter -= move.view_as(parameter)
             parameter.grad = None
 
-    def _direction(self, name: str, knots: Int[Tensor, "K"], gradient: Tensor, visits: Float[Tensor, "K"]) -> Tensor:
+    def _direction(self, level: int, knots: Int[Tensor, "K"], gradient: Float[Tensor, "K D"]) -> Float[Tensor, "K D"]:
         """Adam's step for some knots, before the rate."""
-        clock = visits.view(-1, *[1] * (gradient.dim() - 1))
-        mean, square = self.state[f"{name}.mean"], self.state[f"{name}.square"]
-        mean[knots] = self.BETAS[0] * mean[knots] + (1 - self.BETAS[0]) * gradient
-        square[knots] = self.BETAS[1] * square[knots] + (1 - self.BETAS[1]) * gradient.square()
+        mean, square, visits = (self.state[f"{level}.{part}"] for part in ("mean", "square", "visits"))
+        visits[knots] += 1
+        clock = visits[knots]
+        mean[knots] = mean[knots].lerp(gradient, 1 - self.BETAS[0])
+        square[knots] = square[knots].lerp(gradient.square(), 1 - self.BETAS[1])
         size = (square[knots] / (1 - self.BETAS[1] ** clock)).sqrt() + self.EPSILON
         return mean[knots] / (1 - self.BETAS[0] ** clock) / size
 

@@ -68,7 +68,7 @@ class PoseShapes(nn.Module):
     @torch.no_grad()
     def weights(self, body_pose: Float[Tensor, "J-1 3"]) -> Float[Tensor, "K M"]:
         """How much each texel takes from each key; at most 1 in sum."""
-        squared = joint_angles(body_pose, self.keys).square() @ self.near_joints
+        squared = joint_angles(body_pose.to(self.keys.device), self.keys).square() @ self.near_joints
         near = torch.exp(-squared / (2 * self.options.reach**2))
         return near / (FADE + near.sum(0))
 

@@ -87,9 +87,10 @@ def pose_points_reference(
     cull_margin: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The same in plain torch, in any floating type: the twin that the compiled one is tested against."""
-    blended = (transforms[surface.skin_joints, :3] * surface.skin_weights[..., None, None]).sum(1)
-    means = (blended[:, :, :3] @ (surface.points_rest + offsets)[..., None]).squeeze(-1) + blended[:, :, 3]
-    normals = nnf.normalize((blended[:, :, :3].detach() @ surface.normals_rest[..., None]).squeeze(-1), dim=-1)
+    shares = surface.skin_weights.new_zeros(len(offsets), len(transforms)).scatter_add(1, surface.skin_joints, surface.skin_weights)
+    blended = (shares @ transforms[:, :3].flatten(1)).unflatten(1, (3, 4))  # not by index: a GPU would sum that gradient joint by joint
+    means = (blended[:, :, :3] * (surface.points_rest + offsets)[:, None]).sum(-1) + blended[:, :, 3]
+    normals = nnf.normalize((blended[:, :, :3].detach() * surface.normals_rest[:, None]).sum(-1), dim=-1)
     if viewer is not None:
         towards = nnf.normalize(viewer - means.detach(), dim=-1)
         kept = ((normals * towards).sum(-1) > -cull_margin).nonzero()[:, 0]

@@ -112,8 +112,7 @@ def picture_errors(
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
     """Mean absolute difference of colour and of coverage in the person's window. Differentiable."""
     window = frames.window(frame, margin=32)
-    image, mask = frames.picture(frame, window)
-    image, mask = image.to(avatar.device), mask.to(avatar.device)
+    image, mask = frames.picture(frame, window, device=avatar.device)
     background = torch.full((3,), 0.5, device=avatar.device)
     rendered = avatar.render(pose, track.camera.crop(*window), background, backend=backend, attributes=attributes)
     return (rendered.image - composite(image, mask, background)).abs().mean(), (rendered.alpha - mask).abs().mean()

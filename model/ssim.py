@@ -43,14 +43,14 @@ def ssim(image: Float[Tensor, "H W C"], target: Float[Tensor, "H W C"]) -> Float
 
 def ssim_reference(image: Float[Tensor, "H W C"], target: Float[Tensor, "H W C"]) -> Float[Tensor, ""]:
     """The same in plain torch, in any floating type: the twin that the fused one is tested against."""
-    weights = torch.as_tensor(window_weights(), dtype=image.dtype, device=image.device)
-    x, y = image.permute(2, 0, 1)[:, None], target.permute(2, 0, 1)[:, None]
-
-    def blur(planes: Tensor) -> Tensor:
-        return nnf.conv2d(nnf.conv2d(planes, weights.view(1, 1, 1, -1)), weights.view(1, 1, -1, 1))
-
-    mu_x, mu_y = blur(x), blur(y)
-    var_x, var_y, cov = blur(x * x) - mu_x**2, blur(y * y) - mu_y**2, blur(x * y) - mu_x * mu_y
+    x, y = image.permute(2, 0, 1), target.permute(2, 0, 1)
+    planes = torch.cat([x, y, x * x, y * y, x * y])[None]
+    count = planes.shape[1]
+    weights = torch.as_tensor(window_weights(), dtype=image.dtype, device=image.device).expand(count, 1, 1, -1)
+    # one group a plane: PyTorch's own kernel in full precision, where cuDNN's would round to TF32 and lose var_x in its cancellation
+    blurred = nnf.conv2d(nnf.conv2d(planes, weights, groups=count), weights.mT.contiguous(), groups=count)
+    mu_x, mu_y, square_x, square_y, product = blurred[0].chunk(5)
+    var_x, var_y, cov = square_x - mu_x**2, square_y - mu_y**2, product - mu_x * mu_y
     return ((2 * mu_x * mu_y + C1) * (2 * cov + C2) / ((mu_x**2 + mu_y**2 + C1) * (var_x + var_y + C2))).mean()
 
 

@@ -12,13 +12,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
+from torch.nn.utils import get_total_norm
 
 from model.avatar import Attributes, Avatar
 from model.camera import Camera
@@ -30,6 +31,7 @@ from model.networks import PointNorm
 from model.pose import BodyPose
 from model.pose_refinement import PoseCorrection, PoseRates, RowAdam
 
+CPU = torch.device("cpu")
 HISTORY_EVERY = 10  # steps between two entries of the history
 SNAPSHOT_EVERY = 50  # steps between two states that a non-finite step can go back to
 MAX_ROLLBACKS = 3
@@ -100,6 +102,7 @@ class TrainingFrames:
     images: UInt8[np.ndarray, "F H W 3"]
     masks: UInt8[np.ndarray, "F H W"]
     position_maps: Float[Tensor, "F 3 G G"] | None = None
+    _kept: dict[torch.device, tuple[UInt8[Tensor, "F H W 3"], UInt8[Tensor, "F H W"]]] = field(default_factory=dict, repr=False, compare=False)
 
     def window(self, frame: int, *, margin: int = CROP_MARGIN_PX) -> tuple[int, int, int, int]:
         """x, y, width and height of the person in one frame, with a margin, inside the picture."""
@@ -111,12 +114,14 @@ class TrainingFrames:
         return x0, y0, min(columns[-1] + 1 + margin, width) - x0, min(rows[-1] + 1 + margin, height) - y0
 
     def picture(
-        self, frame: int, window: tuple[int, int, int, int] | None = None
+        self, frame: int, window: tuple[int, int, int, int] | None = None, *, device: torch.device = CPU
     ) -> tuple[Float[Tensor, "H W 3"], Float[Tensor, "H W"]]:
-        """One frame and its mask, 0..1, whole or in a window."""
+        """One frame and its mask, 0..1, whole or in a window. All frames stay on a device that was asked for once."""
+        if device not in self._kept:
+            self._kept[device] = tuple(torch.from_numpy(pictures).to(device) for pictures in (self.images, self.masks))
+        images, masks = self._kept[device]
         x, y, w, h = (0, 0, self.masks.shape[2], self.masks.shape[1]) if window is None else window
-        image, mask = self.images[frame, y : y + h, x : x + w], self.masks[frame, y : y + h, x : x + w]
-        return torch.from_numpy(image.astype(np.float32) / 255), torch.from_numpy(mask.astype(np.float32) / 255)
+        return images[frame, y : y + h, x : x + w].float() / 255, masks[frame, y : y + h, x : x + w].float() / 255
 
 
 class NotFinite(ArithmeticError):
@@ -139,9 +144,9 @@ class Training:
     ) -> None:
         """Args: correction holds the track; backend names the rasteriser; seed starts backgrounds and frame order.
 
-        Everything is computed where the avatar lies, and the correction has to lie there too. Pictures, the camera and
-        what is drawn by chance stay on the CPU until a step needs them, so that chance is the same on every device. A
-        frame's picture counts by the track's confidence in it, relative to the mean over all frames.
+        Pictures are drawn and compared where the avatar lies. The correction may stay on the CPU, which moves a skeleton faster
+        than a GPU does, and what is drawn by chance is drawn there, so that chance is the same on every device. A frame's
+        picture counts by the track's confidence in it, relative to the mean over all frames.
         """
         self.avatar, self.correction, self.frames, self.options = avatar, correction, frames, options
         self.device = avatar.device
@@ -211,6 +216,7 @@ class Training:
         shared = self._shared_attributes() if avatar.pose_encoder is None else None
         loss, errors = torch.zeros((), device=self.device), []
         poses = self.correction.pose(rows)
+        transforms = avatar.joint_transforms(poses)
         feature_maps = None if shared is not None else self._pose_features(chosen)
         for k, frame in enumerate(chosen.tolist()):
             attributes = shared if shared is not None else avatar.decode(feature_maps[k])
@@ -218,7 +224,7 @@ class Training:
                 shape = avatar.pose_shapes(poses[k].body_pose.detach())
                 attributes = avatar.fold(attributes, shape)
                 loss = loss + weights.pose_feature * shape.square().mean() / len(chosen)
-            picture, error = self._picture_loss(frame, poses[k], attributes)
+            picture, error = self._picture_loss(frame, poses[k], attributes, transforms[k])
             loss = loss + self.trust[frame] * picture / len(chosen)
             errors.append(error)
             if avatar.follows_pose:
@@ -235,7 +241,7 @@ class Training:
             person = avatar.features().detach()
             loss = loss + weights.pose_feature * torch.stack([m - person for m in feature_maps]).square().mean()
         if self._poses_move:
-            loss = loss + self.correction.penalty(rows, self.frames.rows, weights)
+            loss = loss + self.correction.penalty(rows, self.frames.rows, weights).to(self.device)
         return loss, -10 * math.log10(max(sum(torch.stack(errors).tolist()) / len(errors), 1e-10))
 
     def _shared_attributes(self) -> Attributes:
@@ -254,16 +260,17 @@ class Training:
         encoded = avatar.encode(self.frames.position_maps[chosen].to(self.device))
         return [person + features for features in encoded]
 
-    def _picture_loss(self, frame: int, pose: BodyPose, attributes: Attributes) -> tuple[Tensor, Tensor]:
+    def _picture_loss(
+        self, frame: int, pose: BodyPose, attributes: Attributes, transforms: Float[Tensor, "J 4 4"]
+    ) -> tuple[Tensor, Tensor]:
         """The loss of one frame, and its mean squared error over the whole picture."""
         window = self.windows[frame] if self.options.crop else None
-        image, mask = self.frames.picture(frame, window)
+        image, mask = self.frames.picture(frame, window, device=self.device)
         white = self.options.background == "white"
-        background = torch.ones(3) if white else random_background(self.generator)
-        image, mask, background = image.to(self.device), mask.to(self.device), background.to(self.device)
+        background = (torch.ones(3) if white else random_background(self.generator)).to(self.device)
         camera = self.camera if window is None else self.camera.crop(*window)
         target = composite(image, mask, background)
-        rendered = self.avatar.render(pose, camera, background, backend=self.backend, attributes=attributes)
+        rendered = self.avatar.render(pose, camera, background, backend=self.backend, attributes=attributes, transforms=transforms)
         lpips = self.lpips if self.progress >= self.options.losses.lpips_after else None
         loss = picture_loss(rendered, target, mask, self.options.losses, lpips=lpips)
         share = target.numel() / self.frames.images[frame].size
@@ -301,8 +308,8 @@ class Training:
 
     def _finite(self, loss: Tensor) -> bool:
         parameters = [*self.avatar.parameters(), *self.correction.parameters()]
-        gradients = [p.grad.abs().sum() for p in parameters if p.grad is not None]
-        return bool(torch.isfinite(torch.stack([loss.detach(), *gradients])).all())
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        return bool(torch.isfinite(get_total_norm(gradients, foreach=None).to(self.device) + loss.detach()))
 
     def _roll_back(self) -> None:
         """Go back to the last sound state; the frames that follow are others, so the fault need not come again."""
@@ -367,7 +374,7 @@ class Training:
             states.setdefault(int(index), {})[key] = value
         self.adam.load_state_dict({"state": states, "param_groups": self.adam.state_dict()["param_groups"]})
         if self.row_adam is not None:
-            self.row_adam.state = {name: value.to(self.device) for name, value in part("row_adam.").items()}
+            self.row_adam.state = {name: value.to(self.correction.shift.device) for name, value in part("row_adam.").items()}
         self.order = tensors["order"].clone()
         self.generator.set_state(tensors["generator"].clone())
 

@@ -34,7 +34,7 @@ def point_visibility(avatar: Avatar, track: BodyTrack, rows: Int[Tensor, "F"], c
         pose = track_pose(track, row)
         rendered = avatar.render(pose, camera, black, backend=backend, attributes=lit)
         (weight,) = torch.autograd.grad(rendered.image.sum(), albedo)
-        depth = camera.to_camera(posed_joints(avatar.atlas_joints_rest, avatar.joint_transforms(pose)))[:, 2].mean()
+        depth = camera.to(avatar.device).to_camera(posed_joints(avatar.atlas_joints_rest, avatar.joint_transforms(pose)))[:, 2].mean()
         pixels = (avatar.atlas_spacing * camera.K[0, 0] / depth).square()
         best = torch.maximum(best, weight.mean(1) / pixels)
     return best

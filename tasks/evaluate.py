@@ -95,7 +95,7 @@ def refit_heldout(paths: SubjectPaths, avatar: Avatar, track: BodyTrack, split: 
     frames = load_training_frames(paths, track, split.heldout)
     with progress_bar("refitting held-out poses", len(split.heldout)) as show:
         return refine_poses(
-            avatar, track.to(avatar.device), frames, steps=settings.evaluate.refit_steps, backend=settings.render.backend, show=show
+            avatar, track, frames, steps=settings.evaluate.refit_steps, backend=settings.render.backend, show=show
         ).to("cpu")
 
 

@@ -76,7 +76,7 @@ def train(paths: SubjectPaths, track: BodyTrack, atlas: UvAtlas, frames: Trainin
     torch.manual_seed(settings.seed)
     look = look_of(section)
     avatar = Avatar(atlas, look, body=track.body, betas=track.betas).to(device)
-    correction = PoseCorrection(track.to(device), avatar.parents)
+    correction = PoseCorrection(track, avatar.parents)
     training = Training(
         avatar, correction, frames, options, lpips=find_lpips(options.losses.lpips), backend=backend, seed=settings.seed
     )
@@ -87,11 +87,11 @@ def train(paths: SubjectPaths, track: BodyTrack, atlas: UvAtlas, frames: Trainin
     kept = keep_what_helps(avatar, correction, frames, backend=backend)
     correction.spread(frames.rows)
     refined = correction.corrected()
-    avatar.known_poses = refined.body_pose[frames.rows].clone()
+    avatar.known_poses = refined.body_pose[frames.rows].to(device)
     seen = point_visibility(avatar, refined, frames.rows, refined.camera, backend=backend) > SEEN_SHARE
     fill_unseen(avatar, seen)
     print(f"stage 1: {training.step_number} steps; of {len(frames.rows)} frames {int((kept == 0).sum())} keep their fitted pose, {int((kept == 0.5).sum())} half of the correction; {int((~seen).sum())} of {len(seen)} points were never seen")
-    return Trained(avatar, refined.to("cpu"), training.history)
+    return Trained(avatar, refined, training.history)
 
 
 if __name__ == "__main__":

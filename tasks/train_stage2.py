@@ -80,7 +80,7 @@ def train(paths: SubjectPaths, avatar: Avatar, track: BodyTrack, frames: Trainin
     dynamic = grow(avatar, section).to(device)
     training = Training(
         dynamic,
-        PoseCorrection(track.to(device)),
+        PoseCorrection(track),
         frames,
         options,
         lpips=find_lpips(options.losses.lpips),

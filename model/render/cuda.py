@@ -159,4 +159,6 @@ def _hide_undrawable(gaussians: Gaussians) -> Gaussians:
 
 def _identity_quaternions(means: Float[Tensor, "N 3"]) -> Float[Tensor, "N 4"]:
     """No rotation, real part first."""
-    return means.new_tensor([1.0, 0.0, 0.0, 0.0]).expand(len(means), 4).contiguous()
+    turns = means.new_zeros(len(means), 4)
+    turns[:, 0] = 1
+    return turns

@@ -103,6 +103,14 @@ def test_fused_normalisation_equals_batch_norm_gradient_included(relu: bool) -> 
     assert torch.autograd.gradcheck(lambda *a: decoding.normalise(*a, relu=relu)[0], (x, weight, bias))
 
 
+def test_normalisation_in_passes_is_the_same_with_its_gradients() -> None:
+    generator = torch.Generator().manual_seed(3)
+    x, weight, bias = (torch.randn(*shape, generator=generator, dtype=torch.float64, requires_grad=True) for shape in ((4, 30), (4,), (4,)))
+    found, wanted = decoding.NormaliseInPasses.apply(x, weight, bias), decoding.normalise_reference(x, weight, bias, relu=False)
+    assert all(torch.allclose(one, other, atol=1e-12) for one, other in zip(found, wanted, strict=True))
+    assert torch.autograd.gradcheck(lambda *a: decoding.NormaliseInPasses.apply(*a)[0], (x, weight, bias))
+
+
 def test_normalising_with_settled_statistics_equals_normalising_the_batch() -> None:
     torch.manual_seed(0)
     norm, x = PointNorm(5, relu=True), 3 + 2 * torch.randn(5, 100)

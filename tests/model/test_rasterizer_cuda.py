@@ -4,6 +4,7 @@ import importlib.util
 import inspect
 import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple
@@ -172,6 +173,23 @@ def test_the_package_draws_what_the_cpu_draws(name, camera):
         assert (one - other).abs().mean() < 0.01
     for one, other in zip(gradients, expected_gradients, strict=True):
         assert torch.nn.functional.cosine_similarity(one.flatten(), other.flatten(), dim=0) > 0.98
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("name", list(CUDA_BACKENDS))
+def test_the_package_is_exact_where_all_rasterisers_cut_alike(name):
+    """Translucent footprints end where they are fainter than 1/255, before any rasteriser's number of standard deviations."""
+    if importlib.util.find_spec(name) is None:
+        pytest.skip(f"{name} is not installed")
+    gaussians, camera = random_gaussians(500, seed=8, device="cuda"), turned_view(160, 120)
+    gaussians = replace(gaussians, opacities=(0.3 * gaussians.opacities).detach())
+    found, gradients = draw_with_gradients(lambda *scene: rasterize(*scene, backend=name), gaussians, camera)
+    expected, expected_gradients = draw_with_gradients(lambda *scene: rasterize(*scene, backend="cpu"), gaussians, camera)
+    for one, other in zip((found.image, found.alpha, found.depth), (expected.image, expected.alpha, expected.depth), strict=True):
+        assert (one - other).norm() < 1e-3 * other.norm()
+    for one, other in zip(gradients, expected_gradients, strict=True):
+        assert (one - other).norm() < 1e-2 * other.norm()
 
 
 @pytest.mark.skipif(importlib.util.find_spec("gsplat") is None, reason="gsplat is not installed")
