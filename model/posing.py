@@ -22,7 +22,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as nnf
 
-from model.light import MIN_SHADE, shade
+from model.light import MIN_SHADE, harmonics, shade
 from model.render.cpu_lanes import LANES, load, spread, store
 from model.render.cpu_threads import PIECES_PER_THREAD, num_threads, run_pieces, split_range
 
@@ -66,7 +66,11 @@ def pose_points(
     Returns:
         Differentiable in offsets, albedo, scales, light and (through the means) transforms.
     """
-    if offsets.device.type != "cpu" or offsets.dtype != torch.float32:
+    if offsets.device.type != "cpu":
+        margin = None if viewer is None else cull_margin
+        means, colors, kept = PosePointsInPasses.apply(offsets, albedo, light, transforms, surface, viewer, margin)
+        return means, colors, scales if kept is None else scales.index_select(0, kept)
+    if offsets.dtype != torch.float32:
         return pose_points_reference(offsets, albedo, scales, light, transforms, surface, viewer=viewer, cull_margin=cull_margin)
     place = torch.zeros(3) if viewer is None else viewer
     means, colors, kept = _PosePoints.apply(
@@ -87,8 +91,7 @@ def pose_points_reference(
     cull_margin: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The same in plain torch, in any floating type: the twin that the compiled one is tested against."""
-    shares = surface.skin_weights.new_zeros(len(offsets), len(transforms)).scatter_add(1, surface.skin_joints, surface.skin_weights)
-    blended = (shares @ transforms[:, :3].flatten(1)).unflatten(1, (3, 4))  # not by index: a GPU would sum that gradient joint by joint
+    blended = (transforms[surface.skin_joints, :3] * surface.skin_weights[..., None, None]).sum(1)
     means = (blended[:, :, :3] * (surface.points_rest + offsets)[:, None]).sum(-1) + blended[:, :, 3]
     normals = nnf.normalize((blended[:, :, :3].detach() * surface.normals_rest[:, None]).sum(-1), dim=-1)
     if viewer is not None:
@@ -96,6 +99,57 @@ def pose_points_reference(
         kept = ((normals * towards).sum(-1) > -cull_margin).nonzero()[:, 0]
         means, normals, albedo, scales = means[kept], normals[kept], albedo[kept], scales[kept]
     return means, (albedo * shade(normals, light)).clamp(0, 1), scales
+
+
+class PosePointsInPasses(torch.autograd.Function):
+    """The same in plain torch, with half the operations that autograd would record: a GPU waits for each of them.
+
+    Skinning is a matrix product with all joints, not a sum over each point's own: a GPU adds up the gradient of a choice of
+    rows one row at a time.
+    """
+
+    @staticmethod
+    def forward(ctx, offsets, albedo, light, transforms, surface, viewer, margin):
+        shares = surface.skin_weights.new_zeros(len(offsets), len(transforms)).scatter_add_(1, surface.skin_joints, surface.skin_weights)
+        points, normals = surface.points_rest + offsets, surface.normals_rest
+        blended = (shares @ transforms[:, :3].flatten(1)).unflatten(1, (3, 4))
+        means = (blended[:, :, :3] * points[:, None]).sum(-1) + blended[:, :, 3]
+        normals = nnf.normalize((blended[:, :, :3] * normals[:, None]).sum(-1), dim=-1)
+        kept = None
+        if viewer is not None:
+            kept = ((normals * nnf.normalize(viewer - means, dim=-1)).sum(-1) > -margin).nonzero()[:, 0]
+            means, normals, albedo, points, blended, shares = (t[kept] for t in (means, normals, albedo, points, blended, shares))
+        lit = harmonics(normals, len(light))
+        raw = 1 + lit @ light
+        shades = raw.clamp_min(MIN_SHADE)
+        colors = albedo * shades
+        ctx.count = len(offsets)
+        ctx.save_for_backward(kept, points, blended, shares, albedo, lit, raw, shades, colors)
+        ctx.mark_non_differentiable(*([] if kept is None else [kept]))
+        ctx.set_materialize_grads(False)
+        return means, colors.clamp(0, 1), kept
+
+    @staticmethod
+    def backward(ctx, grad_means, grad_colors, _):
+        kept, points, blended, shares, albedo, lit, raw, shades, colors = ctx.saved_tensors
+        to_offsets = to_albedo = to_light = to_transforms = None
+        if grad_means is not None:
+            to_offsets = _spread((blended[:, :, :3] * grad_means[:, :, None]).sum(1), kept, ctx.count)
+            if ctx.needs_input_grad[3]:
+                moment = torch.cat([points, torch.ones_like(points[:, :1])], 1)
+                rows = shares.T @ (grad_means[:, :, None] * moment[:, None]).flatten(1)
+                to_transforms = nnf.pad(rows.unflatten(1, (3, 4)), (0, 0, 0, 1))
+        if grad_colors is not None:
+            inside = grad_colors * ((colors >= 0) & (colors <= 1))
+            to_albedo = _spread(inside * shades, kept, ctx.count)
+            if ctx.needs_input_grad[2]:
+                to_light = lit.T @ (inside * albedo * (raw >= MIN_SHADE))
+        return to_offsets, to_albedo, to_light, to_transforms, None, None, None
+
+
+def _spread(values: Float[Tensor, "M 3"], kept: Int[Tensor, "M"] | None, count: int) -> Float[Tensor, "N 3"]:
+    """Values of the kept points at their places among all points, 0 elsewhere."""
+    return values if kept is None else values.new_zeros(count, 3).index_copy_(0, kept, values)
 
 
 class _PosePoints(torch.autograd.Function):

@@ -29,29 +29,63 @@ def window_weights() -> np.ndarray:
 def ssim(image: Float[Tensor, "H W C"], target: Float[Tensor, "H W C"]) -> Float[Tensor, ""]:
     """Mean structural similarity, 1 for equal pictures.
 
-    On the CPU one compiled pass yields value and gradient; elsewhere plain torch is used. Differentiable in `image` only.
+    On the CPU one compiled pass yields value and gradient, elsewhere a few passes of plain torch. Differentiable in `image` only.
 
     Raises:
         ValueError: the pictures differ in shape or are smaller than the window.
     """
     if image.shape != target.shape or min(image.shape[:2]) < WINDOW:
         raise ValueError(f"expected two pictures of one shape, at least {WINDOW} px a side, came {tuple(image.shape)} and {tuple(target.shape)}")
-    if image.device.type == "cpu":
-        return _FusedSsim.apply(image, target)
-    return ssim_reference(image, target.detach())
+    return (_FusedSsim if image.device.type == "cpu" else SsimInPasses).apply(image, target)
 
 
 def ssim_reference(image: Float[Tensor, "H W C"], target: Float[Tensor, "H W C"]) -> Float[Tensor, ""]:
     """The same in plain torch, in any floating type: the twin that the fused one is tested against."""
-    x, y = image.permute(2, 0, 1), target.permute(2, 0, 1)
-    planes = torch.cat([x, y, x * x, y * y, x * y])[None]
-    count = planes.shape[1]
-    weights = torch.as_tensor(window_weights(), dtype=image.dtype, device=image.device).expand(count, 1, 1, -1)
-    # one group a plane: PyTorch's own kernel in full precision, where cuDNN's would round to TF32 and lose var_x in its cancellation
-    blurred = nnf.conv2d(nnf.conv2d(planes, weights, groups=count), weights.mT.contiguous(), groups=count)
-    mu_x, mu_y, square_x, square_y, product = blurred[0].chunk(5)
-    var_x, var_y, cov = square_x - mu_x**2, square_y - mu_y**2, product - mu_x * mu_y
+    weights = torch.as_tensor(window_weights(), dtype=image.dtype, device=image.device)
+    x, y = image.permute(2, 0, 1)[:, None], target.permute(2, 0, 1)[:, None]
+
+    def blur(planes: Tensor) -> Tensor:
+        return nnf.conv2d(nnf.conv2d(planes, weights.view(1, 1, 1, -1)), weights.view(1, 1, -1, 1))
+
+    mu_x, mu_y = blur(x), blur(y)
+    var_x, var_y, cov = blur(x * x) - mu_x**2, blur(y * y) - mu_y**2, blur(x * y) - mu_x * mu_y
     return ((2 * mu_x * mu_y + C1) * (2 * cov + C2) / ((mu_x**2 + mu_y**2 + C1) * (var_x + var_y + C2))).mean()
+
+
+class SsimInPasses(torch.autograd.Function):
+    """Value and gradient in plain torch, with a third of the operations that autograd would record: a GPU waits for each of them.
+
+    The formulas are those of `_ssim_with_gradient`. Each plane is a group of its own in the convolutions: that takes PyTorch's
+    kernel in full precision, where cuDNN's would round to TF32 and lose the variances in their cancellation.
+    """
+
+    @staticmethod
+    def forward(ctx, image, target):
+        x, y = image.detach().permute(2, 0, 1), target.detach().permute(2, 0, 1)
+        weights = torch.as_tensor(window_weights(), dtype=image.dtype, device=image.device)
+        m, n, p, r, q = _blur(torch.cat([x, y, x * x, y * y, x * y]), weights).chunk(5)
+        mn, squares = m * n, m * m + n * n
+        a1, a2 = (2 * mn).add_(C1), torch.sub(q, mn).mul_(2).add_(C2)
+        b1, b2 = squares + C1, (p + r).sub_(squares).add_(C2)
+        inverse = (b1 * b2).reciprocal_()
+        s = a1 * a2 * inverse
+        if ctx.needs_input_grad[0]:
+            by_mean = (n * (a2 - a1) + m * s * (b1 - b2)).mul_(inverse).mul_(2)
+            slopes = torch.cat([by_mean, -s / b2, (a1 * inverse).mul_(2)])
+            by_m, by_p, by_q = _blur(nnf.pad(slopes, [WINDOW - 1] * 4), weights).chunk(3)
+            ctx.gradient = ((by_m + 2 * x * by_p + y * by_q) / s.numel()).permute(1, 2, 0)
+        return s.mean()
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad * ctx.gradient, None
+
+
+def _blur(planes: Float[Tensor, "P H W"], weights: Float[Tensor, "11"]) -> Float[Tensor, "P h w"]:
+    """Each plane averaged under the window, where that lies wholly inside."""
+    count = len(planes)
+    rows = nnf.conv2d(planes[None], weights.expand(count, 1, 1, -1), groups=count)
+    return nnf.conv2d(rows, weights.view(1, 1, -1, 1).expand(count, -1, -1, -1), groups=count)[0]
 
 
 class _FusedSsim(torch.autograd.Function):

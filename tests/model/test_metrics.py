@@ -9,7 +9,7 @@ import torch
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from model.metrics import fit_similarity, mask_iou, mpjpe, pa_mpjpe, psnr
-from model.ssim import ssim, ssim_reference
+from model.ssim import SsimInPasses, ssim, ssim_reference
 
 
 def test_psnr_of_a_constant_error_is_its_square_in_decibel() -> None:
@@ -60,8 +60,9 @@ def test_joint_errors_ignore_what_they_should() -> None:
     assert pa_mpjpe(1.5 * joints, joints) == pytest.approx(0, abs=1e-12)
 
 
+@pytest.mark.parametrize("ssim", [ssim, SsimInPasses.apply], ids=["compiled", "in passes"])
 @pytest.mark.parametrize("shape", [(11, 11, 3), (24, 31, 3)])
-def test_the_fused_ssim_equals_its_twin_gradient_included(shape: tuple[int, int, int]) -> None:
+def test_the_fused_ssim_equals_its_twin_gradient_included(shape: tuple[int, int, int], ssim) -> None:
     generator = torch.Generator().manual_seed(0)
     image = torch.rand(shape, generator=generator, dtype=torch.float64, requires_grad=True)
     target = torch.rand(shape, generator=generator, dtype=torch.float64)

@@ -12,7 +12,7 @@ from torch.nn import functional as nnf
 from model import decoding
 from model.light import harmonics, num_harmonics, shade, unevenness
 from model.networks import Decoder, FeatureTensor, NetworkOptions, PointNorm, PoseEncoder
-from model.posing import SkinnedSurface, pose_points, pose_points_reference
+from model.posing import PosePointsInPasses, SkinnedSurface, pose_points, pose_points_reference
 from model.uv.atlas import BodySurface, bake_atlas
 from tasks.options import options_from
 from tasks.settings import load_settings
@@ -161,6 +161,24 @@ def test_compiled_posing_equals_its_float64_twin_gradients_included(posing_case:
     plain_grads = torch.autograd.grad(sum((t * w.double()).sum() for t, w in zip(plain, weights, strict=True)), double)
     for a, b in [*zip(fast, plain, strict=True), *zip(fast_grads, plain_grads, strict=True)]:
         assert a.shape == b.shape and float((a - b).detach().abs().max() / b.detach().abs().max()) < 2e-6  # float32 against float64
+
+
+@pytest.mark.parametrize("seen", [True, False])
+def test_posing_in_passes_is_the_same_with_its_gradients(posing_case: tuple, seen: bool) -> None:
+    inputs, surface, viewer = posing_case
+    surface = SkinnedSurface(surface.points_rest.double(), surface.normals_rest.double(), surface.skin_joints, surface.skin_weights.double())
+    viewer = viewer.double() if seen else None
+    ours, twins = ([t.double().requires_grad_() for t in inputs] for _ in range(2))
+    means, colors, kept = PosePointsInPasses.apply(*ours[:2], *ours[3:], surface, viewer, 0.2 if seen else None)
+    scales = ours[2] if kept is None else ours[2][kept]
+    wanted = pose_points_reference(*twins, surface, viewer=viewer, cull_margin=0.2)
+    weights = [torch.randn(t.shape, generator=torch.Generator().manual_seed(1), dtype=t.dtype) for t in wanted]
+    gradients = [
+        torch.autograd.grad(sum((t * w).sum() for t, w in zip(outputs, weights, strict=True)), leaves)
+        for outputs, leaves in (((means, colors, scales), ours), (wanted, twins))
+    ]
+    for one, other in [*zip((means, colors, scales), wanted, strict=True), *zip(*gradients, strict=True)]:
+        assert torch.allclose(one, other, rtol=1e-9, atol=1e-11)
 
 
 def test_points_that_face_away_are_left_out(posing_case: tuple) -> None:
