@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 
 from safetensors import safe_open
@@ -18,7 +19,8 @@ from model.networks import NetworkOptions
 from model.pose_shapes import PoseShapeOptions, choose_keys
 from model.uv.atlas import UvAtlas
 
-FORMAT, VERSION, READS = "gaussian-avatar", 3, (1, 2, 3)  # version 1 had no pose shapes, 2 decoded at every point
+FORMAT, VERSION, READS = "gaussian-avatar", 4, (1, 2, 3, 4)  # version 1 had no pose shapes, 2 decoded at every point, 3 had one fade
+FADE_BEFORE_4 = math.exp(-4.5)
 
 
 class AvatarFileError(ValueError):
@@ -83,7 +85,7 @@ def _options(record: dict) -> AvatarOptions:
         light_degree=record["light_degree"],
         pose_encoder=None if encoder is None else PoseEncoderOptions(**encoder),
         cull_margin=record["cull_margin"],
-        pose_shapes=None if shapes is None else PoseShapeOptions(**shapes),
+        pose_shapes=None if shapes is None else PoseShapeOptions(**{"fade": FADE_BEFORE_4} | shapes),
     )
 
 

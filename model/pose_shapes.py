@@ -3,7 +3,7 @@
 Each key pose k has a displacement and a change of colour for every texel i of the feature map, and a pose takes from the
 keys as far as it is near them, judged by the joints around the texel alone:
 
-    r_i = sum_k w_ik D_ik      w_ik = a_ik / (FADE + sum_k a_ik)      a_ik = exp(-d_ik^2 / 2 reach^2)
+    r_i = sum_k w_ik D_ik      w_ik = a_ik / (fade + sum_k a_ik)      a_ik = exp(-d_ik^2 / 2 reach^2)
     d_ik^2 = sum_j s_ij angle(R_j, R_kj)^2
 
 which is pose space deformation (Lewis et al. 2000) with local distances (Kurihara and Miyata 2004), D learned through the
@@ -25,7 +25,6 @@ from torch import Tensor, nn
 from model.fitting.rotations import rotation_from_vector
 from model.uv.atlas import UvAtlas
 
-FADE = math.exp(-4.5)  # against the nearness of keys: a pose 3 reaches from its one near key takes half of it
 AROUND = 0.5  # share of a joint's influence that its parent's and children's turns have too
 COLOR_UNIT = 0.25  # change of albedo that a shape of 1 makes
 
@@ -37,10 +36,12 @@ class PoseShapeOptions:
     Attributes:
         keys: how many key poses, chosen among the training poses.
         reach: how far a key reaches, rad: root mean square turn of the joints around.
+        fade: what the nearness of all keys is divided against: a pose as near as that to its one near key takes half of it.
     """
 
     keys: int
     reach: float
+    fade: float
 
 
 class PoseShapes(nn.Module):
@@ -70,7 +71,7 @@ class PoseShapes(nn.Module):
         """How much each texel takes from each key; at most 1 in sum."""
         squared = joint_angles(body_pose.to(self.keys.device), self.keys).square() @ self.near_joints
         near = torch.exp(-squared / (2 * self.options.reach**2))
-        return near / (FADE + near.sum(0))
+        return near / (self.options.fade + near.sum(0))
 
 
 def joint_angles(pose: Float[Tensor, "J-1 3"], others: Float[Tensor, "P J-1 3"]) -> Float[Tensor, "P J-1"]:

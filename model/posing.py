@@ -4,9 +4,9 @@ For a point with rest place x = surface point + offset, rest normal n, albedo a 
 
     [R | t] = sum_j w_j [R_j | t_j]     mean = R x + t     m = R n / |R n|     color = clip(a * shade(m), 0, 1)
 
-and it is kept when m does not turn away from the viewer by more than a margin. The plain torch version is the meaning and
-runs anywhere; the compiled one does the same on the CPU in one pass forward and one backward. In both, shading and culling
-pass no gradient to the motion: a body should not turn for the sake of its shade.
+and it is kept when m does not turn away from the viewer by more than a margin. The plain torch version is the meaning; the
+compiled one does the same on the CPU in one pass forward and one backward, and a third in few operations on a GPU. In all,
+shading and culling pass no gradient to the motion: a body should not turn for the sake of its shade.
 
 Axes: N points, M of them kept, J joints, K influences of a point, B harmonics above degree 0.
 """
@@ -102,7 +102,7 @@ def pose_points_reference(
 
 
 class PosePointsInPasses(torch.autograd.Function):
-    """The same in plain torch, with half the operations that autograd would record: a GPU waits for each of them.
+    """`pose_points_reference` with its gradients written out, in half the operations that autograd would record: a GPU waits for each.
 
     Skinning is a matrix product with all joints, not a sum over each point's own: a GPU adds up the gradient of a choice of
     rows one row at a time.

@@ -24,7 +24,7 @@ import torch
 from jaxtyping import Float, Int8, UInt8, UInt16
 
 from model.avatar import Avatar
-from model.pose_shapes import AROUND, COLOR_UNIT, FADE
+from model.pose_shapes import AROUND, COLOR_UNIT
 from tasks.page_splats import FULL_16
 
 FULL_INT8 = 127
@@ -81,7 +81,7 @@ def pack_folds(avatar: Avatar) -> PackedFolds:
         keys=folds.keys.cpu().numpy().astype(np.float32),
         side=side,
         reach=folds.options.reach,
-        fade=FADE,
+        fade=folds.options.fade,
         around=AROUND,
         most=most,
     )

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int16, UInt16
 from scipy.spatial.transform import Rotation
 
 from model.avatar import Avatar
-from model.pose_shapes import COLOR_UNIT, FADE
+from model.pose_shapes import COLOR_UNIT
 
 FULL_INT16 = 2**15 - 1
 
@@ -59,5 +59,5 @@ def fold_tables(avatar: Avatar) -> FoldTables | None:
         texels=folds.source.cpu()[avatar.corners.cpu()].numpy().astype(np.uint16),
         shares=avatar.shares.cpu().numpy(),
         reach=folds.options.reach,
-        fade=FADE,
+        fade=folds.options.fade,
     )

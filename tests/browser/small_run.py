@@ -60,7 +60,7 @@ def make_avatar(body: BodyModel, betas: torch.Tensor) -> Avatar:
 def with_folds(avatar: Avatar, track: BodyTrack) -> Avatar:
     """The same with strong noise for folds: every texel moves by a centimetre and changes its colour, otherwise in each key pose."""
     avatar.known_poses = track.body_pose
-    second = with_pose_shapes(avatar, PoseShapeOptions(keys=4, reach=0.15))
+    second = with_pose_shapes(avatar, PoseShapeOptions(keys=4, reach=0.15, fade=0.01))
     with torch.no_grad():
         second.pose_shapes.shapes.copy_(0.5 * torch.randn(second.pose_shapes.shapes.shape, generator=torch.Generator().manual_seed(1)))
     return second.requires_grad_(False).eval()

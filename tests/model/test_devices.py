@@ -83,7 +83,7 @@ def test_both_stages_train_apart_from_the_cpu_and_come_to_the_same_losses(avatar
     second = dataclasses.replace(options, steps=1, rates=rates)
     grow = {
         "encoder": lambda stage1: with_pose_encoder(stage1, PoseEncoderOptions(base_width=4, depth=2, reach=0.3)),
-        "shapes": lambda stage1: with_pose_shapes(stage1, PoseShapeOptions(keys=3, reach=0.3)),
+        "shapes": lambda stage1: with_pose_shapes(stage1, PoseShapeOptions(keys=3, reach=0.3, fade=0.01)),
     }
     for name, design in grow.items():
         losses = []

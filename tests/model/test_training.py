@@ -140,7 +140,7 @@ def test_a_look_that_stays_is_decoded_once(avatar: Avatar, clip, options: Traini
     decoded, count = Avatar.decode, []
     monkeypatch.setattr(Avatar, "decode", lambda self, features: count.append(1) or decoded(self, features))
     avatar.known_poses = clip.track.body_pose[clip.frames.rows].clone()
-    training = start(with_pose_shapes(avatar, PoseShapeOptions(keys=3, reach=0.1)), clip, dataclasses.replace(options, steps=4, rates=rates))
+    training = start(with_pose_shapes(avatar, PoseShapeOptions(keys=3, reach=0.1, fade=0.01)), clip, dataclasses.replace(options, steps=4, rates=rates))
     assert finish(training) and len(count) == 1
     assert training.avatar.pose_shapes.shapes.detach().any()
 
@@ -255,7 +255,7 @@ def test_stage_2_trains_the_encoder_alone_when_told_so(trained: Avatar, clip, op
     assert heldin_psnr(dynamic, clip) >= heldin_psnr(trained, clip) - 0.1
 
 
-SHAPES = PoseShapeOptions(keys=3, reach=0.2)
+SHAPES = PoseShapeOptions(keys=3, reach=0.2, fade=0.01)
 
 
 def with_shapes(avatar: Avatar, clip) -> Avatar:

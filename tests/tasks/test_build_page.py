@@ -187,7 +187,7 @@ def test_the_notes_say_which_stage_is_shown_and_how_far_the_other_is(shown: str,
 def folding(avatar: Avatar, track: BodyTrack) -> Avatar:
     """The tube of stage 2: strong noise for folds in three key poses."""
     avatar.known_poses = track.body_pose
-    second = with_pose_shapes(avatar, PoseShapeOptions(keys=3, reach=0.2))
+    second = with_pose_shapes(avatar, PoseShapeOptions(keys=3, reach=0.2, fade=0.01))
     second.pose_shapes.shapes.data = torch.randn(second.pose_shapes.shapes.shape, generator=torch.Generator().manual_seed(1))
     return second.requires_grad_(False).eval()
 

@@ -153,7 +153,7 @@ def folding(person: tuple[Avatar, BodyTrack]) -> Avatar:
     """The same person of stage 2: folds of centimetres, other ones in each frame."""
     avatar, track = person
     avatar.known_poses = track.body_pose
-    second = with_pose_shapes(avatar, PoseShapeOptions(keys=FRAMES, reach=0.1))
+    second = with_pose_shapes(avatar, PoseShapeOptions(keys=FRAMES, reach=0.1, fade=0.01))
     second.pose_shapes.shapes.data = 0.5 * torch.randn(second.pose_shapes.shapes.shape, generator=torch.Generator().manual_seed(1))
     return second.requires_grad_(False).eval()
 
@@ -191,7 +191,7 @@ def test_splats_of_a_frame_carry_its_folds_unless_stage_1_is_asked_for(folded: s
 
 
 def test_splats_at_rest_have_the_folds_of_the_keys_that_are_near_rest(folded: str, person: tuple[Avatar, BodyTrack]) -> None:
-    near = with_pose_shapes(person[0], PoseShapeOptions(keys=FRAMES, reach=0.1))
+    near = with_pose_shapes(person[0], PoseShapeOptions(keys=FRAMES, reach=0.1, fade=0.01))
     near.pose_shapes.keys.zero_()  # all keys at rest
     near.pose_shapes.shapes.data = 0.5 * torch.randn(near.pose_shapes.shapes.shape, generator=torch.Generator().manual_seed(1))
     near = near.requires_grad_(False).eval()

@@ -229,7 +229,7 @@ def test_stage_2_draws_the_pose_networks_surface_in_each_pose(small_avatar: Avat
 
 def test_stage_2_draws_the_folds_of_each_pose_and_decodes_once(small_avatar: Avatar, wave: Motion) -> None:
     small_avatar.known_poses = wave.body_pose[:2]
-    grown = with_pose_shapes(small_avatar, PoseShapeOptions(keys=2, reach=0.1)).requires_grad_(False).eval()
+    grown = with_pose_shapes(small_avatar, PoseShapeOptions(keys=2, reach=0.1, fade=0.01)).requires_grad_(False).eval()
     grown.pose_shapes.shapes.data = torch.randn(grown.pose_shapes.shapes.shape, generator=torch.Generator().manual_seed(1))
     acting = Actor("me", grown, skeleton_of_avatar(grown), girth_of_avatar(grown), camera_axes(), None)
     pose, camera = camera_axes().carry(wave, slice(0, 1))[0], module.find_camera_path(LOOK, wave).camera(0, 48, 64)

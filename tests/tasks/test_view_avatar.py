@@ -104,7 +104,7 @@ def test_the_folds_of_stage_2_are_shown_in_each_pose(person: tuple[Avatar, BodyT
     shared, track = person
     first = copy.deepcopy(shared)
     first.known_poses = track.body_pose
-    second = with_pose_shapes(first, PoseShapeOptions(keys=FRAMES, reach=0.1))
+    second = with_pose_shapes(first, PoseShapeOptions(keys=FRAMES, reach=0.1, fade=0.01))
     second.pose_shapes.shapes.data = 0.5 * torch.randn(second.pose_shapes.shapes.shape, generator=torch.Generator().manual_seed(1))
     folding = Scene(second.requires_grad_(False).eval(), track, "somebody")
     wanted = posed_splats(second, track_pose(track, 1), folding.placement, colors="lit")
