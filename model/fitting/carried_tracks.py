@@ -71,13 +71,15 @@ class DrawnBody:
     """The body drawn in one frame.
 
     Attributes:
+        posed: its skeleton, one frame of it.
         vertices: camera axes, m. corners: of each face, px.
         rows, columns: pixels that it covers.
         face, shares: the face that shows in each, and the pixel's barycentric coordinates in the drawn face.
         shows: faces that show anywhere.
     """
 
-    vertices: Float[np.ndarray, "V 3"]
+    posed: Posed
+    vertices: Float[Tensor, "V 3"]
     corners: Float[np.ndarray, "T 3 2"]
     rows: Int[np.ndarray, "M"]
     columns: Int[np.ndarray, "M"]
@@ -101,33 +103,37 @@ def carry_tracks(
         confidence: 0..1, of each frame of the state.
 
     Returns:
-        Places on the bare body, and where each is seen; frames without a picture have no tracks.
+        Places on the bare body, and where each is seen; frames without a picture have no tracks. Deterministic in the seed.
     """
     generator, rows = np.random.default_rng(seed), frames.rows.tolist()
-    posed = pose_state(body, state.frames(frames.rows))
-    vertices = skin_surface(body.surface, posed, state.betas)
-    pixels, _ = project(vertices, seen.focal_px * state.log_focal.exp(), seen.principal)
-    drawn = [draw_body(v, p, body.faces.numpy(), frames.masks.shape[1:]) for v, p in zip(vertices.numpy(), pixels.numpy(), strict=True)]
     grey = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in frames.images]
     even = [even_light(picture) for picture in grey]
+    drawn: dict[int, DrawnBody] = {}  # those within reach
     surfaces, found, count = [], [], 0
     for k in range(0, len(rows), options.every):
+        around = range(max(k - options.reach, 0), min(k + options.reach + 1, len(rows)))
+        drawn = {other: drawn[other] if other in drawn else draw_body(body, seen, state, rows[other], frames.masks.shape[1:]) for other in around}
         chosen = choose_places(drawn[k], frames.masks[k], options.places, generator)
         face, shares = drawn[k].face[chosen], drawn[k].shares[chosen]
         at = drawn[k].pixels(face, shares)
-        surfaces.append(places_on(body, posed, state, drawn[k], k, face, shares))
+        surfaces.append(places_on(body, state, drawn[k], face, shares))
         sharpness = edge_information(grey[k], at, spread=MATCH_SPREAD, texture=MATCH_TEXTURE)
-        for other in range(max(k - options.reach, 0), min(k + options.reach + 1, len(rows))):
-            targets, good = (at, np.ones(len(at), bool)) if other == k else match(drawn[k], even[k], drawn[other], even[other], face, shares, options)
+        others = [other for other in around if other != k and len(at)]
+        matches = [(other, *match(drawn[k], even[k], drawn[other], even[other], face, shares, options)) for other in others]
+        for other, targets, good in [(k, at, np.ones(len(at), bool)), *matches]:
             found.append((np.full(good.sum(), rows[other]), count + np.flatnonzero(good), targets[good], sharpness[good]))
         count += len(face)
     surface = SurfacePoints(*(torch.cat([getattr(s, name) for s in surfaces]) for name in ("vertices", "vertices_by_beta", "lbs_weights")))
     return surface, gather([np.concatenate(part) for part in zip(*found, strict=True)], confidence, options, generator)
 
 
-def draw_body(vertices: Float[np.ndarray, "V 3"], pixels: Float[np.ndarray, "V 2"], faces: Int[np.ndarray, "T 3"], shape: tuple[int, int]) -> DrawnBody:
-    """Draw the body's surface, with its faces' numbers for colours."""
-    owner, _ = render_faces(pixels, vertices[:, 2], faces, *shape)
+def draw_body(body: FitBody, seen: Observations, state: FitState, row: int, shape: tuple[int, int]) -> DrawnBody:
+    """Draw the body's surface as the state has it in one frame, with its faces' numbers for colours."""
+    posed = pose_state(body, state.frames(slice(row, row + 1)))
+    vertices = skin_surface(body.surface, posed, state.betas)
+    pixels = project(vertices, seen.focal_px * state.log_focal.exp(), seen.principal)[0][0].numpy()
+    faces = body.faces.numpy()
+    owner, _ = render_faces(pixels, vertices[0, :, 2].numpy(), faces, *shape)
     rows, columns = np.nonzero(owner >= 0)
     face, corners = owner[rows, columns], pixels[faces]
     a, b, c = corners[face].transpose(1, 0, 2)
@@ -137,7 +143,7 @@ def draw_body(vertices: Float[np.ndarray, "V 3"], pixels: Float[np.ndarray, "V 2
     of_c = (ab[:, 0] * to[:, 1] - ab[:, 1] * to[:, 0]) / area
     shows = np.zeros(len(faces), bool)
     shows[face] = True
-    return DrawnBody(vertices, corners, rows, columns, face, np.stack([1 - of_b - of_c, of_b, of_c], 1), shows)
+    return DrawnBody(posed, vertices[0], corners, rows, columns, face, np.stack([1 - of_b - of_c, of_b, of_c], 1), shows)
 
 
 def even_light(grey: UInt8[np.ndarray, "H W"]) -> UInt8[np.ndarray, "H W"]:
@@ -184,21 +190,18 @@ def match(
     return there + 0.5, good
 
 
-def places_on(
-    body: FitBody, posed: Posed, state: FitState, drawn: DrawnBody, k: int, face: Int[np.ndarray, "N"], shares: Float[np.ndarray, "N 3"]
-) -> SurfacePoints:
-    """Places as the fit sees surfaces, such that in the frame they are from each lies exactly where it was seen."""
-    corners = body.faces[torch.from_numpy(face.astype(np.int64))]
-    depths = drawn.vertices[corners.numpy(), 2]
-    true_shares = shares / depths  # the picture's shares are those of the surface only as far as its depth is the same
-    true_shares = torch.from_numpy(true_shares / true_shares.sum(1, keepdims=True))
+def places_on(body: FitBody, state: FitState, drawn: DrawnBody, face: Int[np.ndarray, "N"], shares: Float[np.ndarray, "N 3"]) -> SurfacePoints:
+    """Places as the fit sees surfaces, such that each lies exactly where it was seen in the frame that it is from."""
+    corners = body.faces[torch.from_numpy(face).long()]
+    on_surface = torch.from_numpy(shares) / drawn.vertices[corners, 2]  # perspective: what is nearer takes up more of the picture
+    on_surface = on_surface / on_surface.sum(1, keepdim=True)
 
     def between(values: Tensor) -> Tensor:
-        return torch.einsum("nk,nk...->n...", true_shares, values[corners])
+        return torch.einsum("nk,nk...->n...", on_surface, values[corners])
 
     weights, by_beta = between(body.surface.lbs_weights), between(body.surface.vertices_by_beta)
-    R = (weights @ posed.R[k].flatten(1)).unflatten(-1, (3, 3))
-    rest = torch.linalg.solve(R, between(torch.from_numpy(drawn.vertices)) - weights @ posed.b[k])
+    R = (weights @ drawn.posed.R[0].flatten(1)).unflatten(-1, (3, 3))
+    rest = torch.linalg.solve(R, between(drawn.vertices) - weights @ drawn.posed.b[0])
     return SurfacePoints(rest - by_beta @ state.betas, by_beta, weights)
 
 
@@ -208,7 +211,7 @@ def gather(found: list[np.ndarray], confidence: Float[Tensor, "F"], options: Car
     Args: found holds row, place, target and sharpness of every track.
     """
     row, *parts = found
-    count, most = len(confidence), min(options.tracks, int(np.bincount(row).max()))
+    count, most = len(confidence), min(options.tracks, int(np.bincount(row, minlength=1).max()))
     points, targets, sharpness = np.zeros((count, most), np.int64), np.zeros((count, most, 2)), np.zeros((count, most, 2, 2))
     for frame in np.unique(row):
         kept = generator.permutation(np.flatnonzero(row == frame))[:most]

@@ -12,7 +12,7 @@ from model.body.body_model import load_body_model
 from model.body.track import BodyTrack
 from model.fitting.appearance import Clip, adjust_on_carried, as_track
 from model.fitting.carried_tracks import CarryOptions, DrawnBody, carry_tracks, draw_body, even_light
-from model.fitting.fit import Silhouettes, pair_outlines, pose_state, skin_surface
+from model.fitting.fit import Silhouettes, pair_outlines, pose_state
 from model.fitting.objective import BodyFitProblem
 from model.fitting.observations import FitState
 from model.fitting.solver import minimise
@@ -37,9 +37,7 @@ def scene() -> Scene:
 
 
 def drawn_bodies(scene: Scene, state: FitState) -> list[DrawnBody]:
-    vertices = skin_surface(scene.body.surface, pose_state(scene.body, state), state.betas)
-    pixels, _ = project(vertices, torch.tensor(FOCAL / 2, dtype=torch.float64), scene.seen.principal)
-    return [draw_body(v, p, scene.body.faces.numpy(), (SIZE, SIZE)) for v, p in zip(vertices.numpy(), pixels.numpy(), strict=True)]
+    return [draw_body(scene.body, scene.seen, state, row, (SIZE, SIZE)) for row in range(12)]
 
 
 @pytest.fixture(scope="module")
@@ -140,6 +138,14 @@ def test_frames_without_a_picture_have_no_tracks_and_others_no_more_than_asked_f
     count = (tracks.sharpness[..., 0, 0] > 0).sum(1)
     assert count[WITHOUT_PICTURE] == 0
     assert int(count.max()) == 40
+
+
+def test_where_nobody_is_seen_nothing_is_carried_and_the_motion_stays_sound(clip: Clip, wrong: FitState) -> None:
+    empty = dataclasses.replace(clip.frames, masks=np.zeros_like(clip.frames.masks))
+    nobody = dataclasses.replace(clip, frames=empty)
+    _, tracks = carry(nobody, wrong)
+    assert tracks.points.shape == (12, 0)
+    assert adjust_on_carried(nobody, wrong, SPREADS, OPTIONS, seed=0).body_pose.isfinite().all()
 
 
 def test_no_tracks_leave_the_motion_as_it_is(clip: Clip, wrong: FitState) -> None:
