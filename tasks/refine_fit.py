@@ -18,7 +18,7 @@ from model.avatar import Avatar
 from model.body.body_model import BodyModel, load_body_model
 from model.body.track import BodyTrack
 from model.checkpoint import Checkpoint, clear_checkpoints, load_checkpoint, save_checkpoint
-from model.fitting.appearance import Clip, RefineOptions, Round, as_track, refine_on_appearance
+from model.fitting.appearance import Clip, RefineOptions, Round, adjust_on_carried, as_track, refine_on_appearance
 from model.fitting.fit import Silhouettes
 from model.fitting.held_out import heldout_psnr
 from model.fitting.objective import Spreads, fit_body_of
@@ -109,6 +109,10 @@ def refine(paths: SubjectPaths, fitted: BodyTrack, settings: Settings) -> Refine
         )  # fmt: skip
         if stopped:
             raise Interrupted(f"refine_fit stopped after {len(off)} of {options.rounds} rounds, which are kept; run the same command again to go on")
+    if options.carried.tracks:
+        with progress_bar("matching frames with each other", 1) as show:
+            state = adjust_on_carried(clip, state, spreads, options.carried, seed=settings.seed)
+            show(1)
     refined, heldout = as_track(fitted, clip.seen, state), kept_frames(paths, fitted, settings)
     psnrs = []
     with stop_signals() as stopped, progress_bar("judging the refined fit", 2) as show:

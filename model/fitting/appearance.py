@@ -5,6 +5,9 @@ like, optical flow finds hundreds of its points in every frame to a fraction of 
 frames turns them into motion, bone lengths and focal length. The avatar was learned from the motion that is to be mended, so
 learning and adjusting take turns. It is thrown away in the end: training proper starts from the better motion.
 
+What remains is what the avatar itself has wrong: it slips where the person turns. So in the end the motion adjusts once more to
+places that are carried from frame to frame without it (carried_tracks.py).
+
 Axes: F frames, T of them trained on, N points of the avatar. Camera axes are the world.
 """
 
@@ -25,6 +28,7 @@ from model.body.body_model import BodyModel
 from model.body.track import BodyTrack
 from model.coverage import facing_camera, turned_by
 from model.fitting.bundle import BundleProblem, BundleState, SurfaceTracks, adjust
+from model.fitting.carried_tracks import CarryOptions, carry_tracks
 from model.fitting.fit import Silhouettes, pair_outlines
 from model.fitting.follow import follow_points
 from model.fitting.kinematics import SurfacePoints
@@ -72,6 +76,7 @@ class RefineOptions:
         shape_turn: deg that the person has to turn by for shape and focal length to be solved for too; seen from fewer sides,
             they would take up what clothes do.
         adjust_steps: Gauss-Newton steps in each round.
+        carried: the adjustment after the last round, on places that are carried from frame to frame.
     """
 
     rounds: int
@@ -85,6 +90,7 @@ class RefineOptions:
     side_rounds: list[int]
     shape_turn: float
     adjust_steps: int
+    carried: CarryOptions
 
 
 @dataclass(frozen=True)
@@ -208,11 +214,32 @@ def adjust_motion(
     """One bundle adjustment on the tracks, beside all terms of the fit."""
     rows, tracks = tracks.restricted()
     surface = tracked_surface(clip.model, avatar, attributes, state.betas, rows)
+    only_motion = not shows_shape(clip.track, options)
+    return _adjust(clip, surface, tracks, state, spreads, point_spread=point_spread, only_motion=only_motion, steps=options.adjust_steps)
+
+
+def adjust_on_carried(clip: Clip, state: FitState, spreads: Spreads, options: CarryOptions, *, seed: int) -> FitState:
+    """Adjust the motion to places that are carried from frame to frame, beside all terms of the fit.
+
+    Shape and camera stay: these tracks tell how the body turns, but thousands of places that each like to be near would shrink it.
+
+    Returns:
+        The state as it was where `options.tracks` is 0. Deterministic in the seed.
+    """
+    if not options.tracks:
+        return state
+    surface, tracks = carry_tracks(clip.body, clip.seen, clip.frames, state, clip.track.confidence, options, seed=seed)
+    return _adjust(clip, surface, tracks, state, spreads, point_spread=options.point_spread, only_motion=True, steps=options.steps)
+
+
+def _adjust(
+    clip: Clip, surface: SurfacePoints, tracks: SurfaceTracks, state: FitState, spreads: Spreads, *, point_spread: float, only_motion: bool, steps: int
+) -> FitState:
+    """One bundle adjustment."""
     pulls = pair_outlines(clip.body, clip.seen, clip.silhouettes, state, OUTLINE_RADIUS * clip.seen.height_px)
-    problem = BodyFitProblem(clip.body, clip.seen, spreads, only_motion=not shows_shape(clip.track, options), pulls=pulls)
+    problem = BodyFitProblem(clip.body, clip.seen, spreads, only_motion=only_motion, pulls=pulls)
     bundle = BundleProblem(problem, surface, tracks, shift_spread=point_spread)
-    start = BundleState(state, torch.zeros_like(surface.vertices))
-    return adjust(bundle, start, steps=options.adjust_steps).body
+    return adjust(bundle, BundleState(state, torch.zeros_like(surface.vertices)), steps=steps).body
 
 
 def shows_shape(track: BodyTrack, options: RefineOptions) -> bool:

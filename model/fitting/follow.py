@@ -82,7 +82,7 @@ def follow_points(
     on_person = _sample(mask.numpy()[..., None], targets)[:, 0] > ON_PERSON
     distance = np.linalg.norm(moved, axis=1)
     good = home & on_person & (distance < FLOW_LIMIT * height_px) & _inside(targets, alpha.shape)
-    return Followed(points_shown[good], targets[good], distance[good], _sharpness(seen, targets[good]))
+    return Followed(points_shown[good], targets[good], distance[good], edge_information(seen, targets[good], spread=FLOW_SPREAD, texture=TEXTURE))
 
 
 def _posed(
@@ -125,12 +125,19 @@ def _sample(values: Float[np.ndarray, "H W C"], pixels: Float[np.ndarray, "P 2"]
     return np.stack([map_coordinates(values[..., c], at, order=1, mode="nearest") for c in range(values.shape[2])], -1)
 
 
-def _sharpness(picture: UInt8[np.ndarray, "H W"], pixels: Float[np.ndarray, "P 2"]) -> Float[np.ndarray, "P 2 2"]:
-    """Square root of the information about each place: along each axis of the structure tensor its own."""
+def edge_information(
+    picture: UInt8[np.ndarray, "H W"], pixels: Float[np.ndarray, "P 2"], *, spread: float, texture: float
+) -> Float[np.ndarray, "P 2 2"]:
+    """Square root of the information about each place: along each axis of the structure tensor its own, 1/px.
+
+    Args:
+        spread: px, of a place on rich texture.
+        texture: squared grey levels per squared px at which the spread has grown by sqrt 2.
+    """
     grey = picture.astype(np.float32)
     dx, dy = (cv2.Sobel(grey, cv2.CV_32F, *order) / 8 for order in ((1, 0), (0, 1)))
     moments = np.stack([cv2.GaussianBlur(m, (0, 0), NEIGHBOURHOOD) for m in (dx * dx, dx * dy, dy * dy)], -1)
     xx, xy, yy = _sample(moments, pixels).T
-    texture, axes = np.linalg.eigh(np.stack([np.stack([xx, xy], -1), np.stack([xy, yy], -1)], -2))
-    spread = FLOW_SPREAD * np.sqrt(1 + TEXTURE / np.maximum(texture, 1e-3))
-    return np.einsum("pij,pj,pkj->pik", axes, 1 / spread, axes)
+    strength, axes = np.linalg.eigh(np.stack([np.stack([xx, xy], -1), np.stack([xy, yy], -1)], -2))
+    spreads = spread * np.sqrt(1 + texture / np.maximum(strength, 1e-3))
+    return np.einsum("pij,pj,pkj->pik", axes, 1 / spreads, axes)

@@ -12,6 +12,7 @@ from model.avatar import Attributes, Avatar, AvatarOptions
 from model.body.body_model import load_body_model
 from model.body.track import BodyTrack
 from model.fitting.appearance import Clip, OverRounds, RefineOptions, Round, as_track, refine_on_appearance, reshape, tracked_surface
+from model.fitting.carried_tracks import CarryOptions
 from model.fitting.fit import Silhouettes, pair_outlines, pose_state
 from model.fitting.held_out import heldout_psnr
 from model.fitting.objective import BodyFitProblem
@@ -29,6 +30,7 @@ SIZE = 256  # px; the scene's camera speaks of 512
 OPTIONS = RefineOptions(
     rounds=3, first_steps=80, steps=30, later_rate=0.5, points=600, tracks=200, strength=OverRounds(200.0, 300.0),
     point_spread=OverRounds(0.03, 0.02), side_rounds=[1], shape_turn=0.0, adjust_steps=3,
+    carried=CarryOptions(every=3, reach=3, places=0, tracks=0, window=9, agree=0.1, strength=300.0, point_spread=0.03, steps=0),
 )  # fmt: skip
 
 

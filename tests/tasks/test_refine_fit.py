@@ -27,7 +27,8 @@ PARAMS = Path(__file__).parents[2] / "params.yaml"
 def write_params(**options) -> None:
     yaml = YAML(typ="safe", pure=True)
     values = yaml.load(PARAMS.read_text())
-    values["refine_fit"]["options"] |= {"rounds": 8} | options
+    section = values["refine_fit"]["options"]
+    section |= {"rounds": 8, "carried": section["carried"] | {"tracks": 0}} | options
     with open("params.yaml", "w") as file:
         yaml.dump(values, file)
 
@@ -102,6 +103,17 @@ def test_the_stage_writes_the_refined_motion(subject: SubjectPaths, scene: Scene
     found = read_track(subject.fit_refined / "track.npz", made_by="x")
     assert torch.allclose(found.transl, scene.truth.transl.float() + 0.08, atol=1e-5)
     assert not subject.checkpoints.joinpath("refine_fit").exists()
+
+
+def test_after_the_rounds_the_motion_adjusts_to_carried_places(subject: SubjectPaths, scene: Scene, rounds: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    def adjust(clip, state, spreads, options, *, seed):
+        assert len(rounds) == 8 and options.tracks > 0
+        return dataclasses.replace(state, transl=state.transl + 0.5)
+
+    monkeypatch.setattr(refine_fit, "adjust_on_carried", adjust)
+    write_params(carried=YAML(typ="safe", pure=True).load(PARAMS.read_text())["refine_fit"]["options"]["carried"])
+    refine_fit.main()
+    assert torch.allclose(read_track(subject.fit_refined / "track.npz", made_by="x").transl, scene.truth.transl.float() + 0.58, atol=1e-5)
 
 
 def test_an_interrupted_refinement_goes_on_where_it_was(
