@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,10 +23,13 @@ from model.fitting.sides import Pictures, choose_sides, drawn_ways
 from model.fitting.solver import minimise
 from model.fitting.starts import LIMBS
 from model.pose import track_pose
+from model.render import rasterize as interface
 from model.training import TrainingFrames
 from model.uv.atlas import bake_atlas, body_surface
 from tests.conftest import NETWORK, RATES, TRAINING
+from tests.model.cuda_packages import FAKE_PACKAGES
 from tests.model.fitting_scene import CENTRE, FOCAL, SPREADS, Scene, make_scene
+from tests.model.second_device import second_device
 
 SIZE = 256  # px; the scene's camera speaks of 512
 OPTIONS = RefineOptions(
@@ -230,3 +235,19 @@ def test_the_tracked_surface_moves_as_the_avatar_does(clip: Clip, scene: Scene, 
     blended = (transforms * avatar.atlas_skin_weights[rows, :, None, None]).sum(1)
     drawn = (blended[:, :, :3] @ (avatar.atlas_points_rest + attributes.offsets)[rows, :, None]).squeeze(-1) + blended[:, :, 3]
     assert torch.allclose(x[0].float(), drawn, atol=1e-4)
+
+
+def test_the_look_may_lie_apart_from_the_cpu(clip: Clip, scene: Scene, model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One round with sides chosen, and what judges it, on a device that refuses tensors of another, as a GPU does."""
+    monkeypatch.setattr(interface, "choose_backend", lambda wanted, device: "cpu" if torch.device(device).type == "cpu" else "gsplat")
+    monkeypatch.setattr(interface, "importlib", SimpleNamespace(import_module=FAKE_PACKAGES.__getitem__))
+    monkeypatch.setattr(sys.modules["torch.optim.adam"], "_device_dtype_check_for_fused", lambda parameter: None)  # it knows real devices only
+    options = dataclasses.replace(OPTIONS, rounds=1, first_steps=2, side_rounds=[0])
+    with second_device() as there:
+        avatar = new_avatar(model, scene.truth.betas).to(there)
+        found = refine_on_appearance(clip, avatar, scene.truth, SPREADS, TRAINING, options, backend="auto", seed=0)
+        judged = heldout_psnr(
+            clip, clip.frames, new_avatar(model, scene.truth.betas).to(there), as_track(clip.track, scene.seen, found), TRAINING, options,
+            backend="auto", seed=0, stop_asked=lambda: False,
+        )  # fmt: skip
+    assert torch.isfinite(found.body_pose).all() and judged > 5
