@@ -1,4 +1,4 @@
-"""The decoder's memory-bound steps, fused: reading features at the points, and batch normalisation with its activation.
+"""The decoder's steps as fast as they go: reading features at the points, products, and batch normalisation with its activation.
 
 Activations are [C, N]: one channel is one row, so that sums over points and the sums of a matrix product both run along
 memory. Each compiled function has a plain torch twin of the same name with `_reference`.
@@ -100,10 +100,10 @@ def mix(weight: Float[Tensor, "D C"], x: Float[Tensor, "C N"]) -> Float[Tensor, 
     On a GPU its factors are rounded to TF32, which is four times faster and enough for a layer that is normalised; products
     elsewhere keep float32, for places in space need it.
     """
-    return weight @ x if x.device.type != "cuda" else _RoundedProduct.apply(weight, x)
+    return weight @ x if x.device.type != "cuda" else RoundedProduct.apply(weight, x)
 
 
-class _RoundedProduct(torch.autograd.Function):
+class RoundedProduct(torch.autograd.Function):
     @staticmethod
     def forward(ctx, weight, x):
         ctx.save_for_backward(weight, x)
@@ -113,8 +113,9 @@ class _RoundedProduct(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad):
         weight, x = ctx.saved_tensors
+        to_weight, to_x = ctx.needs_input_grad
         with _tf32():
-            return grad @ x.T, weight.T @ grad if ctx.needs_input_grad[1] else None
+            return grad @ x.T if to_weight else None, weight.T @ grad if to_x else None
 
 
 @contextlib.contextmanager

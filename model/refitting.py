@@ -40,7 +40,7 @@ def refine_poses(
 
     Args:
         avatar: of either stage; one of stage 2 keeps the look that it has in the starting pose.
-        track: the motion to start from, on the avatar's device.
+        track: the motion to start from, best on the CPU wherever the avatar is.
         frames: which rows, and their pictures and masks.
         steps: gradient steps a row.
         backend: the rasteriser.

@@ -102,7 +102,7 @@ class TrainingFrames:
     images: UInt8[np.ndarray, "F H W 3"]
     masks: UInt8[np.ndarray, "F H W"]
     position_maps: Float[Tensor, "F 3 G G"] | None = None
-    _kept: dict[torch.device, tuple[UInt8[Tensor, "F H W 3"], UInt8[Tensor, "F H W"]]] = field(default_factory=dict, repr=False, compare=False)
+    _kept: dict[torch.device, tuple[UInt8[Tensor, "F H W 3"], UInt8[Tensor, "F H W"]]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def window(self, frame: int, *, margin: int = CROP_MARGIN_PX) -> tuple[int, int, int, int]:
         """x, y, width and height of the person in one frame, with a margin, inside the picture."""

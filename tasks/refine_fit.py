@@ -90,7 +90,8 @@ def refine(paths: SubjectPaths, fitted: BodyTrack, settings: Settings) -> Refine
     avatar = untrained_avatar(clip.model, fitted, settings).to(device)
     options = options_from(section.options, RefineOptions)
     folder = paths.checkpoints / "refine_fit"
-    key = fingerprint(look, clip.frames, fitted, section.model_dump_json(), settings.fit_smpl.model_dump_json(), str(settings.seed))
+    rounds = section.model_dump_json(exclude={"options": {"carried"}})
+    key = fingerprint(look, clip.frames, fitted, rounds, settings.fit_smpl.model_dump_json(), str(settings.seed))
     before = state
     training = options_from(look.training, TrainingOptions)
     state, first, off = resume(folder, key, avatar, state)
@@ -110,9 +111,11 @@ def refine(paths: SubjectPaths, fitted: BodyTrack, settings: Settings) -> Refine
         if stopped:
             raise Interrupted(f"refine_fit stopped after {len(off)} of {options.rounds} rounds, which are kept; run the same command again to go on")
     if options.carried.tracks:
-        with progress_bar("matching frames with each other", 1) as show:
+        with stop_signals() as stopped, progress_bar("matching frames with each other", 1) as show:
             state = adjust_on_carried(clip, state, spreads, options.carried, seed=settings.seed)
             show(1)
+        if stopped:
+            raise Interrupted("refine_fit stopped after its rounds, which are kept; run the same command again to go on")
     refined, heldout = as_track(fitted, clip.seen, state), kept_frames(paths, fitted, settings)
     psnrs = []
     with stop_signals() as stopped, progress_bar("judging the refined fit", 2) as show:

@@ -53,7 +53,6 @@ class Viewer:
     @torch.no_grad()
     def see(self, pose: BodyPose, camera: Camera) -> Seen:
         """The avatar in one pose, from one view."""
-        pose = BodyPose(*(part.to(self.device) for part in (pose.global_orient, pose.body_pose, pose.transl)))
         if self.avatar.follows_pose and not self._is_decoded(pose):
             self.decoded, self.decoded_pose = self.avatar.attributes(pose), pose.body_pose
         white = torch.ones(3, device=self.device)

@@ -15,6 +15,7 @@ from ruamel.yaml.error import YAMLError
 
 from model.avatar import PoseEncoderOptions
 from model.fitting.appearance import RefineOptions
+from model.fitting.carried_tracks import CarryOptions
 from model.networks import NetworkOptions
 from model.pose_shapes import PoseShapeOptions
 from model.training import TrainingOptions
@@ -33,8 +34,28 @@ SubjectName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,6
 NetworkSection = section_of(NetworkOptions)
 TrainingSection = section_of(TrainingOptions)
 PoseEncoderSection = section_of(PoseEncoderOptions)
-PoseShapeSection = section_of(PoseShapeOptions)
-RefineSection = section_of(RefineOptions)
+
+
+class PoseShapeSection(section_of(PoseShapeOptions)):
+    """Nothing is divided by a fade of 0."""
+
+    fade: PositiveFloat
+
+
+class CarrySection(section_of(CarryOptions)):
+    """Lucas-Kanade matches squares of 3 px and more."""
+
+    every: PositiveInt
+    window: Annotated[int, Field(ge=3)]
+    agree: PositiveFloat
+    strength: PositiveFloat
+    point_spread: PositiveFloat
+
+
+class RefineSection(section_of(RefineOptions)):
+    """How the fit is refined on the look."""
+
+    carried: CarrySection
 
 
 class Section(BaseModel):

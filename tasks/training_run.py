@@ -32,6 +32,9 @@ from tasks.progress import progress_bar
 from tasks.settings import TrainStage1Settings
 
 
+CHECKPOINT_LAYOUT = 2  # what a checkpoint's tensors are called; a training is not gone on from one of another layout
+
+
 def load_training_frames(paths: SubjectPaths, track: BodyTrack, frame_ids: Sequence[int]) -> TrainingFrames:
     """Read frames and masks into memory, beside the rows of the track that they show."""
     row_of = {frame: row for row, frame in enumerate(track.frame_ids.tolist())}
@@ -95,7 +98,7 @@ def find_lpips(weight: float) -> Lpips | None:
 def fingerprint(section: BaseModel, frames: TrainingFrames, track: BodyTrack, *more: str, avatar: Avatar | None = None) -> str:
     """What a training depends on, the avatar that it starts from included: a checkpoint of another training must not be gone on from."""
     digest = hashlib.sha256(section.model_dump_json().encode())
-    for text in more:
+    for text in (str(CHECKPOINT_LAYOUT), *more):
         digest.update(text.encode())
     for array in (frames.rows.numpy(), frames.images, frames.masks):
         digest.update(np.ascontiguousarray(array).data)

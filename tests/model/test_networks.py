@@ -103,6 +103,14 @@ def test_fused_normalisation_equals_batch_norm_gradient_included(relu: bool) -> 
     assert torch.autograd.gradcheck(lambda *a: decoding.normalise(*a, relu=relu)[0], (x, weight, bias))
 
 
+def test_a_rounded_product_has_the_gradients_of_a_product_and_leaves_the_rounding_as_it_was() -> None:
+    generator, before = torch.Generator().manual_seed(4), torch.backends.cuda.matmul.allow_tf32
+    weight, x = (torch.randn(*shape, generator=generator, dtype=torch.float64, requires_grad=True) for shape in ((3, 4), (4, 6)))
+    assert torch.equal(decoding.RoundedProduct.apply(weight, x), weight @ x)
+    assert torch.autograd.gradcheck(decoding.RoundedProduct.apply, (weight, x))
+    assert torch.backends.cuda.matmul.allow_tf32 == before
+
+
 def test_normalisation_in_passes_is_the_same_with_its_gradients() -> None:
     generator = torch.Generator().manual_seed(3)
     x, weight, bias = (torch.randn(*shape, generator=generator, dtype=torch.float64, requires_grad=True) for shape in ((4, 30), (4,), (4,)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -174,6 +175,12 @@ def test_joint_training_from_a_disturbed_start_leaves_no_frame_with_a_worse_pict
         return float((joints[0] - joints[1])[..., :2].norm(dim=-1).mean())
 
     assert error(better) < 0.9 * error(rough)  # some turns of a striped tube leave its picture as it is
+
+
+def test_frames_with_other_pictures_show_them(clip) -> None:
+    clip.frames.picture(0)
+    white = dataclasses.replace(clip.frames, images=np.full_like(clip.frames.images, 255))
+    assert float(white.picture(0)[0].min()) == 1
 
 
 def test_a_frame_that_is_not_trusted_teaches_nothing(avatar: Avatar, clip, options: TrainingOptions) -> None:
@@ -347,6 +354,20 @@ def test_a_file_of_the_first_version_still_opens(trained: Avatar, tmp_path: Path
     del record["options"]["pose_shapes"]
     save_file(tensors, str(tmp_path / "old.safetensors"), metadata={"avatar": json.dumps(record)})
     assert load_avatar(tmp_path / "old.safetensors").options == trained.options
+
+
+def test_shapes_of_an_earlier_file_fade_as_they_did(trained: Avatar, clip, tmp_path: Path) -> None:
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
+    save_avatar(tmp_path / "new.safetensors", with_shapes(trained, clip))
+    with safe_open(str(tmp_path / "new.safetensors"), framework="pt") as file:
+        record, tensors = json.loads(file.metadata()["avatar"]), {name: file.get_tensor(name) for name in file.keys()}
+    record["version"] = 3
+    del record["options"]["pose_shapes"]["fade"]
+    save_file(tensors, str(tmp_path / "old.safetensors"), metadata={"avatar": json.dumps(record)})
+    fades = [load_avatar(tmp_path / f"{name}.safetensors").options.pose_shapes.fade for name in ("new", "old")]
+    assert fades == [SHAPES.fade, pytest.approx(math.exp(-4.5))]
 
 
 def test_a_file_that_is_no_avatar_is_refused(tmp_path: Path) -> None:

@@ -44,6 +44,20 @@ def test_a_wrong_type_is_refused_with_what_came(values: dict, wrong: object) -> 
         check_settings(values, name="params.yaml")
 
 
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [("refine_fit.options.carried.every", 0), ("refine_fit.options.carried.window", 2), ("presets.quick.train_stage2.pose_shapes.fade", 0.0)],
+)
+def test_a_value_that_nothing_can_be_computed_with_is_refused(values: dict, path: str, value: float) -> None:
+    *sections, key = path.split(".")
+    section = values
+    for name in sections:
+        section = section[name]
+    section[key] = value
+    with pytest.raises(InputError, match=key):
+        check_settings(values, name="params.yaml")
+
+
 def test_a_subject_name_with_spaces_is_refused(values: dict) -> None:
     values["subject"]["name"] = "my clip"
     with pytest.raises(InputError, match="no spaces"):
