@@ -94,9 +94,7 @@ def refit_heldout(paths: SubjectPaths, avatar: Avatar, track: BodyTrack, split: 
         return track
     frames = load_training_frames(paths, track, split.heldout)
     with progress_bar("refitting held-out poses", len(split.heldout)) as show:
-        return refine_poses(
-            avatar, track, frames, steps=settings.evaluate.refit_steps, backend=settings.render.backend, show=show
-        ).to("cpu")
+        return refine_poses(avatar, track, frames, steps=settings.evaluate.refit_steps, backend=settings.render.backend, show=show)
 
 
 def collect_metrics(paths: SubjectPaths, inputs: Inputs, measured: Measured, settings: Settings, *, started: float) -> dict:

@@ -125,7 +125,6 @@ class Photographer:
             pose: in the avatar's world.
             camera: in the motion's world.
         """
-        pose = BodyPose(*(part.to(self.device) for part in (pose.global_orient, pose.body_pose, pose.transl)))
         samples = self.look.supersampling
         fine = Camera(camera.K, self.placement.carry_camera(camera.w2c), camera.width, camera.height)
         fine = fine.resize(samples * camera.width, samples * camera.height).to(self.device)

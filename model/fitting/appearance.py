@@ -169,7 +169,7 @@ def learn(
     )  # fmt: skip
     steps = options.first_steps if number == 0 else options.steps
     training = dataclasses.replace(training, steps=steps, max_minutes=None, rates=rates)
-    correction = PoseCorrection(track.to(avatar.device))
+    correction = PoseCorrection(track)
     run = Training(avatar, correction, clip.frames, training, lpips=None, backend=backend, seed=seed)
     over = run_training(run, on_step=lambda _: None, stop_asked=stop_asked)
     settle_statistics(avatar)
@@ -185,7 +185,7 @@ def follow(
     Returns:
         Tracks of all frames (none in the others), and the median distance that points were off, px.
     """
-    generator, drawn = np.random.default_rng(seed), track.to(avatar.device)
+    generator = np.random.default_rng(seed)
     chosen = np.zeros(avatar.atlas.num_points, bool)
     chosen[generator.permutation(avatar.atlas.num_points)[: options.points]] = True
     count, P = track.num_frames, options.tracks
@@ -194,7 +194,7 @@ def follow(
     for k, row in enumerate(clip.frames.rows.tolist()):
         window = clip.frames.window(k, margin=round(WINDOW_MARGIN * clip.seen.height_px))
         image, mask = clip.frames.picture(k, window)
-        pose = track_pose(drawn, row)
+        pose = track_pose(track, row)
         found = follow_points(
             avatar, attributes, pose, track.camera.crop(*window), image, mask, chosen, height_px=clip.seen.height_px, backend=backend
         )
