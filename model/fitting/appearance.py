@@ -146,15 +146,32 @@ def refine_on_appearance(
             attributes = avatar.attributes()
         strength, point_spread = (value.at(number, options.rounds) for value in (options.strength, options.point_spread))
         tracks, off_px = follow(clip, avatar, attributes, track, options, strength=strength, seed=seed + number, backend=backend)
-        state = adjust_motion(clip, avatar, attributes, state, tracks, spreads, options, point_spread=point_spread)
+        only_motion = not shows_shape(clip.track, options)
+        state = adjust_motion(clip, avatar, attributes, state, tracks, spreads, options, point_spread=point_spread, only_motion=only_motion)
         reshape(avatar, clip.model, state.betas)
         if number in options.side_rounds:
-            track = as_track(clip.track, clip.seen, state)
-            state, _ = choose_sides(clip.body, clip.seen, spreads, state, Pictures(clip.frames, track, avatar, attributes, backend))
+            state = turn_sides(
+                clip, avatar, attributes, state, spreads, options, strength=strength, point_spread=point_spread, seed=seed + number, backend=backend
+            )
         on_round(Round(number, state, off_px))
         if stop_asked():
             return state
     return state
+
+
+def turn_sides(
+    clip: Clip, avatar: Avatar, attributes: Attributes, state: FitState, spreads: Spreads, options: RefineOptions,
+    *, strength: float, point_spread: float, seed: int, backend: str,
+) -> FitState:  # fmt: skip
+    """Choose each limb's side of depth anew (sides.py); all else stays."""
+
+    def adjusted(motion: FitState) -> FitState:
+        track = as_track(clip.track, clip.seen, motion)
+        tracks, _ = follow(clip, avatar, attributes, track, options, strength=strength, seed=seed, backend=backend)
+        return adjust_motion(clip, avatar, attributes, motion, tracks, spreads, options, point_spread=point_spread, only_motion=True)
+
+    pictures = Pictures(clip.frames, as_track(clip.track, clip.seen, state), avatar, attributes, backend)
+    return choose_sides(clip.body, clip.seen, spreads, state, pictures, adjusted)[0]
 
 
 def learn(
@@ -209,12 +226,11 @@ def follow(
 
 def adjust_motion(
     clip: Clip, avatar: Avatar, attributes: Attributes, state: FitState, tracks: SurfaceTracks, spreads: Spreads, options: RefineOptions,
-    *, point_spread: float,
+    *, point_spread: float, only_motion: bool,
 ) -> FitState:  # fmt: skip
-    """One bundle adjustment on the tracks, beside all terms of the fit."""
+    """One bundle adjustment on the tracks, beside all terms of the fit; of the motion only, or of shape and focal length too."""
     rows, tracks = tracks.restricted()
     surface = tracked_surface(clip.model, avatar, attributes, state.betas, rows)
-    only_motion = not shows_shape(clip.track, options)
     return _adjust(clip, surface, tracks, state, spreads, point_spread=point_spread, only_motion=only_motion, steps=options.adjust_steps)
 
 

@@ -2,21 +2,22 @@
 
 Mirrored in depth, a limb keeps its outline but shows its other side: the palm for the back of the hand, lit for shaded, in
 front of the trunk for behind it. Landmarks cannot tell the two apart (model/fitting/starts.py chooses by what is usual), and
-no adjustment gets from one to the other; a drawing can, once the person's look is known. And where an adjustment has lost a
-limb for a few frames, hidden as it was, the frames around say where it must have been.
+no adjustment gets from one to the other; a drawing can, once the person's look is known. And a limb that an
+adjustment has lost, hidden as it was, is brought back by settling anew.
 
-Axes: F frames, K ways (as it is; upper bone mirrored; lower bone; both; as the frames around have it), H x W pixels. Lengths in the picture are px.
+Axes: F frames, K ways that a limb may lie, H x W pixels. Lengths in the picture are px.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from model.avatar import Attributes, Avatar
@@ -25,8 +26,7 @@ from model.fitting import terms
 from model.fitting.kinematics import pose_skeleton
 from model.fitting.objective import FitBody, Spreads
 from model.fitting.observations import FitState, Observations
-from model.fitting.rotations import rotation_from_vector, vector_from_rotation
-from model.fitting.starts import LIMBS, Limb, aim_limb, cheapest_path, limb_aims, limb_cost, limb_jumps
+from model.fitting.starts import LIMBS, Limb, aim_limb, cheapest_path, limb_aims, limb_cost, limb_jumps, settle
 from model.losses import composite
 from model.pose import BodyPose
 from model.training import TrainingFrames
@@ -38,8 +38,6 @@ COLOUR_SPREAD = 0.1  # 0..1, usual difference of a drawing that is right
 INDEPENDENT = 0.012  # of the person's height, side of the square whose pixels err together
 MOST_EVIDENCE = 8.0  # of one frame; a limb that is drawn in the wrong place either way says little, however much it differs
 DIRECTION_UNKNOWN = 1e3  # rad
-NUM_WAYS = 5
-BRIDGED = 2  # frames: a limb that is lost for up to three frames is brought back
 NOTICEABLE = 0.05  # m by which a joint of the limb has to move for a way to be worth drawing
 
 
@@ -54,46 +52,73 @@ class Pictures:
     backend: str
 
 
-def choose_sides(body: FitBody, seen: Observations, spreads: Spreads, state: FitState, pictures: Pictures) -> tuple[FitState, int]:
-    """Settle for each limb and frame on the way that the pictures, the pose prior and the limb's speed prefer together.
+def choose_sides(
+    body: FitBody, seen: Observations, spreads: Spreads, state: FitState, pictures: Pictures, adjust: Callable[[FitState], FitState]
+) -> tuple[FitState, int]:
+    """Settle for each limb and frame on the side that the pictures, the pose prior and the limb's speed prefer together.
+
+    The motion has been adjusted to the pictures, and a limb that is merely mirrored has not: drawn a few pixels off, the right
+    side often loses to a wrong one. So sides are compared on equal terms first, each settled on the landmarks alone, also the one
+    that the limb is on; the motion with those that win is adjusted as well; and of the two each limb takes the better in each frame.
 
     What the landmarks say of directions in depth does not count here; in frames without a picture the neighbours decide.
 
     Args:
         pictures: their track is `state`.
+        adjust: to the pictures, from any motion.
 
     Returns:
         The state, and in how many frames (counted for each limb) another way was taken.
     """
-    many, spreads = seen.repeat(NUM_WAYS), dataclasses.replace(spreads, direction=DIRECTION_UNKNOWN)
-    frames, pose, changed = torch.arange(len(seen.times)), state.body_pose.clone(), 0
+    spreads = dataclasses.replace(spreads, direction=DIRECTION_UNKNOWN)
+    frames, turned = torch.arange(len(seen.times)), state.body_pose
     for limb in LIMBS:
-        ways = drawn_ways(body, state, limb)
-        stacked = dataclasses.replace(state.repeat(NUM_WAYS), body_pose=torch.cat(ways))
-        cost, outer = (t.unflatten(0, (NUM_WAYS, -1)).transpose(0, 1) for t in limb_cost(body, many, spreads, stacked, limb))
-        joints = pose_skeleton(body.skeleton, stacked.betas, stacked.root, stacked.transl, stacked.body_pose).joints
-        places = joints[:, list(limb.joints)].unflatten(0, (NUM_WAYS, -1)).transpose(0, 1)
-        cost = cost + picture_costs(seen, state, ways, places, pictures)
-        path = cheapest_path(cost, limb_jumps(outer, seen.times))
-        turned = list(limb.turned)
-        pose[:, turned] = torch.stack(ways)[path, frames][:, turned]
+        ways = settled_ways(body, seen, spreads, state, limb)
+        path = best_ways(body, seen, spreads, state, limb, ways, pictures)
+        turned = limb_from(turned, torch.stack(ways)[path, frames], limb)
+    other = adjust(dataclasses.replace(state, body_pose=turned)).body_pose
+    pose, changed = state.body_pose, 0
+    for limb in LIMBS:
+        ways = [state.body_pose, other]
+        path = best_ways(body, seen, spreads, state, limb, ways, pictures)
+        pose = limb_from(pose, torch.stack(ways)[path, frames], limb)
         changed += int((path > 0).sum())
     return dataclasses.replace(state, body_pose=pose), changed
 
 
-def drawn_ways(body: FitBody, state: FitState, limb: Limb) -> list[Float[Tensor, "F J-1 3"]]:
-    """Poses with one limb as it is, its upper bone mirrored in depth, its lower bone, both, and as the frames around have it."""
+def best_ways(
+    body: FitBody, seen: Observations, spreads: Spreads, state: FitState, limb: Limb, poses: list[Float[Tensor, "F J-1 3"]], pictures: Pictures
+) -> Int[Tensor, "F"]:
+    """Which of some poses has the limb best in each frame, by picture, prior and speed together; all else is as in the state."""
+    K = len(poses)
+    ways = [limb_from(state.body_pose, pose, limb) for pose in poses]
+    stacked = dataclasses.replace(state.repeat(K), body_pose=torch.cat(ways))
+    cost, outer = (t.unflatten(0, (K, -1)).transpose(0, 1) for t in limb_cost(body, seen.repeat(K), spreads, stacked, limb))
+    joints = pose_skeleton(body.skeleton, stacked.betas, stacked.root, stacked.transl, stacked.body_pose).joints
+    places = joints[:, list(limb.joints)].unflatten(0, (K, -1)).transpose(0, 1)
+    return cheapest_path(cost + picture_costs(seen, state, ways, places, pictures), limb_jumps(outer, seen.times))
+
+
+def limb_from(pose: Float[Tensor, "F J-1 3"], other: Float[Tensor, "F J-1 3"], limb: Limb) -> Float[Tensor, "F J-1 3"]:
+    """A pose with one limb as another one has it."""
+    pose = pose.clone()
+    pose[:, list(limb.turned)] = other[:, list(limb.turned)]
+    return pose
+
+
+def settled_ways(body: FitBody, seen: Observations, spreads: Spreads, state: FitState, limb: Limb) -> list[Float[Tensor, "F J-1 3"]]:
+    """Poses with one limb as it is, its upper bone mirrored in depth, its lower bone, and both, each settled on the landmarks."""
+    starts = [state.body_pose, *mirrored_ways(body, state, limb)]
+    K = len(starts)
+    settled, _ = settle(body, seen, spreads, dataclasses.replace(state.repeat(K), body_pose=torch.cat(starts)), K)
+    return list(settled.body_pose.unflatten(0, (K, -1)))
+
+
+def mirrored_ways(body: FitBody, state: FitState, limb: Limb) -> list[Float[Tensor, "F J-1 3"]]:
+    """Poses with a limb's upper bone mirrored in depth, its lower bone, and both."""
     joints = pose_skeleton(body.skeleton, state.betas, state.root, state.transl, state.body_pose).joints
     _, mirrored = limb_aims(joints, limb)
-    return [state.body_pose, *(aim_limb(body, state, limb, *aim).body_pose for aim in mirrored), between_frames(state.body_pose)]
-
-
-def between_frames(pose: Float[Tensor, "F J 3"]) -> Float[Tensor, "F J 3"]:
-    """Each joint half way between its rotations BRIDGED frames before and after, nearer to the ends between fewer."""
-    frames = torch.arange(len(pose))
-    reach = torch.minimum(torch.minimum(frames, frames.flip(0)), torch.tensor(BRIDGED))
-    before, after = rotation_from_vector(pose[frames - reach]), rotation_from_vector(pose[frames + reach])
-    return vector_from_rotation(before @ rotation_from_vector(0.5 * vector_from_rotation(before.mT @ after)))
+    return [aim_limb(body, state, limb, *aim).body_pose for aim in mirrored]
 
 
 def picture_costs(

@@ -127,7 +127,7 @@ def choose_heading(body: FitBody, seen: Observations, spreads: Spreads, state: F
     yaw = torch.atan2(left[:, 2], left[:, 0])
     ways = torch.stack([yaw, -yaw, yaw + torch.pi])
     starts = replace(state.repeat(3), root=upright_rotation(ways.flatten()))
-    settled, cost = _settle(body, seen, spreads, starts, 3)
+    settled, cost = settle(body, seen, spreads, starts, 3)
     heading = settled.root[:, :, 0].unflatten(0, (3, F)).transpose(0, 1)
     turned = torch.acos((heading[:-1, :, None] * heading[1:, None]).sum(-1).clamp(-1, 1))
     rate = turned / (seen.times[1:] - seen.times[:-1])[:, None, None]
@@ -135,8 +135,15 @@ def choose_heading(body: FitBody, seen: Observations, spreads: Spreads, state: F
     return settled.frames(path * F + torch.arange(F))
 
 
-def _settle(body: FitBody, seen: Observations, spreads: Spreads, starts: FitState, ways: int) -> tuple[FitState, Tensor]:
-    """Let every start of every frame slide into its own minimum, some frames at a time."""
+def settle(body: FitBody, seen: Observations, spreads: Spreads, starts: FitState, ways: int) -> tuple[FitState, Tensor]:
+    """Let every start of every frame slide into its own minimum, some frames at a time.
+
+    Args:
+        starts: so many ways after each other, each for all frames.
+
+    Returns:
+        The states in the same order, and what each costs.
+    """
     many, settled, costs = seen.repeat(ways), [], []
     for rows in torch.arange(len(many.times)).split(SETTLED_AT_ONCE):
         problem = BodyFitProblem(body, many.frames(rows), spreads, smooth=False, only_motion=True)
@@ -261,7 +268,7 @@ def choose_limbs(
         transl=torch.cat([w.transl for w in ways]),
         body_pose=torch.cat([w.body_pose for w in ways]),
     )
-    settled, _ = _settle(body, seen, spreads, starts, K)
+    settled, _ = settle(body, seen, spreads, starts, K)
     on_step()
     many, pose, paths = seen.repeat(K), state.body_pose.clone(), []
     for limb in LIMBS:
