@@ -32,7 +32,7 @@ from model.gaussians import Gaussians
 from model.pose import BodyPose, track_pose
 from model.refitting import refine_poses
 from model.render.rasterize import rasterize
-from model.training import TrainingFrames
+from model.training_frames import TrainingFrames
 from tasks.artifacts import read_clip, read_segmentation, read_track, split_frames, subject_paths, write_json
 from tasks.pictures import on_white
 from tasks.scoring import PSNR_CAP, Viewer

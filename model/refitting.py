@@ -17,7 +17,7 @@ from model.body.track import BodyTrack
 from model.losses import composite
 from model.pose import BodyPose, track_pose
 from model.pose_refinement import PoseCorrection, PoseRates, RowAdam
-from model.training import TrainingFrames
+from model.training_frames import TrainingFrames
 
 REFIT_RATES = PoseRates(joints=8e-3, root=5e-3, shift=3e-3, depth=3e-3, spans=[1])
 ALPHA_SHARE = 0.5  # of the score: coverage against mask, beside colour

@@ -24,7 +24,8 @@ from model.fitting.held_out import heldout_psnr
 from model.fitting.objective import Spreads, fit_body_of
 from model.fitting.observations import FitState
 from model.fitting.score import body_height, score_fit
-from model.training import TrainingFrames, TrainingOptions
+from model.training import TrainingOptions
+from model.training_frames import TrainingFrames
 from model.uv.atlas import bake_atlas, body_surface
 from tasks.artifacts import (
     ClipInfo,

@@ -16,7 +16,8 @@ from model.body.track import BodyTrack
 from model.checkpoint import clear_checkpoints
 from model.pose_refinement import PoseCorrection
 from model.refitting import keep_what_helps
-from model.training import Training, TrainingFrames, TrainingOptions, settle_statistics
+from model.training import Training, TrainingOptions, settle_statistics
+from model.training_frames import TrainingFrames
 from model.unseen import SEEN_SHARE, fill_unseen, point_visibility
 from model.uv.atlas import UvAtlas
 from tasks.artifacts import (

@@ -17,7 +17,8 @@ from model.body.track import BodyTrack
 from model.checkpoint import clear_checkpoints
 from model.pose_refinement import PoseCorrection
 from model.pose_shapes import PoseShapeOptions
-from model.training import Training, TrainingFrames, TrainingOptions
+from model.training import Training, TrainingOptions
+from model.training_frames import TrainingFrames
 from tasks.artifacts import (
     SubjectPaths,
     read_clip,

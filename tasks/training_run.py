@@ -24,7 +24,8 @@ from model.gaussians import Gaussians
 from model.lpips import HUB_FILE, Lpips, load_lpips
 from model.networks import NetworkOptions
 from model.render.rasterize import HOW_TO_INSTALL, Backend, choose_backend, choose_device, rasterize
-from model.training import Training, TrainingFrames, run_training
+from model.training import Training, run_training
+from model.training_frames import TrainingFrames
 from tasks.artifacts import SubjectPaths, read_frame, read_mask
 from tasks.errors import InputError, Interrupted
 from tasks.options import options_from

@@ -15,7 +15,8 @@ from model.losses import LossWeights
 from model.networks import NetworkOptions
 from model.pose import track_pose
 from model.pose_refinement import PoseCorrection, PoseRates
-from model.training import Rates, Training, TrainingFrames, TrainingOptions, run_training, settle_statistics
+from model.training import Rates, Training, TrainingOptions, run_training, settle_statistics
+from model.training_frames import TrainingFrames
 from model.uv.atlas import BodySurface, UvAtlas, bake_atlas
 
 SIDES, RINGS, SIZE, NUM_FRAMES = 16, 13, 64, 8

@@ -38,7 +38,8 @@ from model.fitting.rotations import vector_from_rotation
 from model.fitting.sides import Pictures, choose_sides
 from model.pose import track_pose
 from model.pose_refinement import PoseCorrection
-from model.training import Training, TrainingFrames, TrainingOptions, run_training, settle_statistics
+from model.training import Training, TrainingOptions, run_training, settle_statistics
+from model.training_frames import TrainingFrames
 from model.uv.atlas import vertex_normals
 
 WINDOW_MARGIN = 0.08  # around the person's mask, share of the person's height: a badly fitted arm still shows

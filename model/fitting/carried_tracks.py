@@ -27,7 +27,7 @@ from model.fitting.objective import FitBody
 from model.fitting.observations import FitState, Observations
 from model.fitting.outline import render_faces
 from model.fitting.terms import project
-from model.training import TrainingFrames
+from model.training_frames import TrainingFrames
 
 LIGHT_WIDTH = 8.0  # px, standard deviation of the window that a pixel's grey is compared with
 CONTRAST, LIGHT_FLOOR, LIGHT_SHARE = 40.0, 6.0, 0.15  # grey levels: what differs by LIGHT_FLOOR + LIGHT_SHARE of the mean becomes CONTRAST

@@ -19,7 +19,8 @@ from model.fitting.follow import BACKGROUND
 from model.losses import composite
 from model.metrics import psnr
 from model.pose import track_pose
-from model.training import TrainingFrames, TrainingOptions
+from model.training import TrainingOptions
+from model.training_frames import TrainingFrames
 
 
 def heldout_psnr(

@@ -29,7 +29,7 @@ from model.fitting.observations import FitState, Observations
 from model.fitting.starts import LIMBS, Limb, aim_limb, cheapest_path, limb_aims, limb_cost, limb_jumps, settle
 from model.losses import composite
 from model.pose import BodyPose
-from model.training import TrainingFrames
+from model.training_frames import TrainingFrames
 
 BACKGROUND = 0.5  # grey behind drawing and frame
 BLUR = 0.004  # of the person's height: a mirrored limb need not lie to the pixel

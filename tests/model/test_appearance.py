@@ -24,7 +24,7 @@ from model.fitting.solver import minimise
 from model.fitting.starts import LIMBS
 from model.pose import track_pose
 from model.render import rasterize as interface
-from model.training import TrainingFrames
+from model.training_frames import TrainingFrames
 from model.uv.atlas import bake_atlas, body_surface
 from tests.conftest import NETWORK, RATES, TRAINING
 from tests.model.cuda_packages import FAKE_PACKAGES

@@ -17,7 +17,7 @@ from model.fitting.objective import BodyFitProblem
 from model.fitting.observations import FitState
 from model.fitting.solver import minimise
 from model.fitting.terms import project
-from model.training import TrainingFrames
+from model.training_frames import TrainingFrames
 from tests.model.fitting_scene import CENTRE, FOCAL, SPREADS, Scene, make_scene
 
 SIZE = 256  # px; the scene's camera speaks of 512

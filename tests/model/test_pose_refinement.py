@@ -12,7 +12,8 @@ from model.body.track import BodyTrack
 from model.pose import BodyPose, posed_joints, rest_to_posed, root_relative, track_pose
 from model.pose_refinement import PoseCorrection, PoseRates, RowAdam, knot_weights
 from model.refitting import keep_what_helps, refine_poses
-from model.training import TrainingFrames, TrainingOptions
+from model.training import TrainingOptions
+from model.training_frames import TrainingFrames
 from model.uv.atlas import UvAtlas
 
 
