@@ -50,6 +50,7 @@ class CarrySection(section_of(CarryOptions)):
     agree: PositiveFloat
     strength: PositiveFloat
     point_spread: PositiveFloat
+    turned: PositiveFloat
 
 
 class RefineSection(section_of(RefineOptions)):

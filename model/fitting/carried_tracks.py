@@ -1,4 +1,4 @@
-"""Places of single frames, carried on the posed body into frames up to half a second away and matched there.
+"""Places of single frames, carried on the posed body into other frames and matched there.
 
 A look that is learned on a wrong motion has its texture in the wrong places, and where the person turns, all points that are
 followed from it slip to one side. Here nothing is learned: the pixels of one frame, evened out in light, are warped as the
@@ -6,12 +6,16 @@ body moves from that frame to another, which takes turning, shortening and most 
 is left. Small windows, and only places where forth and back agree closely: a track that is off by a pixel harms more than a
 dozen good ones help.
 
+Frames up to half a second away tell how the body turns from one to the next, but not what such turns add up to. So places are also
+carried into frames of any other time in which the chest is seen from much the same side: there they look alike, light included.
+
 Axes: K frames that have a picture, V vertices and T faces of the body, M pixels that it covers, N places, P tracks of a frame.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -19,6 +23,7 @@ import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
+from model.body.body_files import BODY_JOINTS
 from model.fitting.bundle import SurfaceTracks
 from model.fitting.fit import pose_state, skin_surface
 from model.fitting.follow import edge_information
@@ -36,6 +41,8 @@ BORDER = 2.0  # px at the picture's border where nothing is matched
 FURTHEST = 10.0  # px; a match further from where the body carried its place has jumped to something else
 MATCH_SPREAD = 0.3  # px, of a match on rich texture
 MATCH_TEXTURE = 25.0  # squared grey levels per squared px at which it has grown by sqrt 2
+CHEST = BODY_JOINTS.index("spine3")
+DRAWN_AT_ONCE = 128  # bodies that are kept, some MB each
 SEARCH = {"maxLevel": 1, "criteria": (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 20, 0.01)}  # of Lucas-Kanade
 
 
@@ -46,6 +53,8 @@ class CarryOptions:
     Attributes:
         every: training frames from one that places are taken from to the next.
         reach: training frames to either side that its places are carried into.
+        far: frames beyond those, drawn at random, that they are carried into as well.
+        turned: deg that the chest may be turned by between a frame and such a far one.
         places: taken from one frame.
         tracks: of one frame, at most; 0 carries nothing.
         window: px, side of the square that is matched.
@@ -57,6 +66,8 @@ class CarryOptions:
 
     every: int
     reach: int
+    far: int
+    turned: float
     places: int
     tracks: int
     window: int
@@ -108,23 +119,35 @@ def carry_tracks(
     generator, rows = np.random.default_rng(seed), frames.rows.tolist()
     grey = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in frames.images]
     even = [even_light(picture) for picture in grey]
-    drawn: dict[int, DrawnBody] = {}  # those within reach
+    chest = pose_state(body, state).R[rows, CHEST].numpy()
+
+    @lru_cache(DRAWN_AT_ONCE)
+    def draw(k: int) -> DrawnBody:
+        return draw_body(body, seen, state, rows[k], frames.masks.shape[1:])
+
     surfaces, found, count = [], [], 0
     for k in range(0, len(rows), options.every):
-        around = range(max(k - options.reach, 0), min(k + options.reach + 1, len(rows)))
-        drawn = {other: drawn[other] if other in drawn else draw_body(body, seen, state, rows[other], frames.masks.shape[1:]) for other in around}
-        chosen = choose_places(drawn[k], frames.masks[k], options.places, generator)
-        face, shares = drawn[k].face[chosen], drawn[k].shares[chosen]
-        at = drawn[k].pixels(face, shares)
-        surfaces.append(places_on(body, state, drawn[k], face, shares))
+        chosen = choose_places(draw(k), frames.masks[k], options.places, generator)
+        face, shares = draw(k).face[chosen], draw(k).shares[chosen]
+        at = draw(k).pixels(face, shares)
+        surfaces.append(places_on(body, state, draw(k), face, shares))
         sharpness = edge_information(grey[k], at, spread=MATCH_SPREAD, texture=MATCH_TEXTURE)
-        others = [other for other in around if other != k and len(at)]
-        matches = [(other, *match(drawn[k], even[k], drawn[other], even[other], face, shares, options)) for other in others]
+        others = choose_frames(chest, k, options, generator) if len(at) else []
+        matches = [(other, *match(draw(k), even[k], draw(other), even[other], face, shares, options)) for other in others]
         for other, targets, good in [(k, at, np.ones(len(at), bool)), *matches]:
             found.append((np.full(good.sum(), rows[other]), count + np.flatnonzero(good), targets[good], sharpness[good]))
         count += len(face)
     surface = SurfacePoints(*(torch.cat([getattr(s, name) for s in surfaces]) for name in ("vertices", "vertices_by_beta", "lbs_weights")))
     return surface, gather([np.concatenate(part) for part in zip(*found, strict=True)], confidence, options, generator)
+
+
+def choose_frames(chest: Float[np.ndarray, "K 3 3"], k: int, options: CarryOptions, generator: np.random.Generator) -> list[int]:
+    """Frames that places of one are carried into, ascending: those around, and some of any time that show the chest much alike."""
+    gap = np.abs(np.arange(len(chest)) - k)
+    cosine = (np.einsum("ij,kij->k", chest[k], chest) - 1) / 2
+    alike = np.flatnonzero((gap > options.reach) & (cosine > np.cos(np.radians(options.turned))))
+    around = np.flatnonzero((gap > 0) & (gap <= options.reach))
+    return sorted([*around.tolist(), *generator.permutation(alike)[: options.far].tolist()])
 
 
 def draw_body(body: FitBody, seen: Observations, state: FitState, row: int, shape: tuple[int, int]) -> DrawnBody:

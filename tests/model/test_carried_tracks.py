@@ -11,10 +11,11 @@ import torch
 from model.body.body_model import load_body_model
 from model.body.track import BodyTrack
 from model.fitting.appearance import Clip, adjust_on_carried, as_track
-from model.fitting.carried_tracks import CarryOptions, DrawnBody, carry_tracks, draw_body, even_light
+from model.fitting.carried_tracks import CarryOptions, DrawnBody, carry_tracks, choose_frames, draw_body, even_light
 from model.fitting.fit import Silhouettes, pair_outlines, pose_state
 from model.fitting.objective import BodyFitProblem
 from model.fitting.observations import FitState
+from model.fitting.rotations import rotation_from_vector
 from model.fitting.solver import minimise
 from model.fitting.terms import project
 from model.training_frames import TrainingFrames
@@ -22,7 +23,7 @@ from tests.model.fitting_scene import CENTRE, FOCAL, SPREADS, Scene, make_scene
 
 SIZE = 256  # px; the scene's camera speaks of 512
 WITHOUT_PICTURE = 5  # a row that is kept for scoring
-OPTIONS = CarryOptions(every=3, reach=3, places=150, tracks=300, window=9, agree=0.1, strength=300.0, point_spread=0.03, steps=3)
+OPTIONS = CarryOptions(every=3, reach=3, far=0, turned=60.0, places=150, tracks=300, window=9, agree=0.1, strength=300.0, point_spread=0.03, steps=3)
 
 
 @pytest.fixture(scope="module")
@@ -73,9 +74,9 @@ def carry(clip: Clip, state: FitState, **changes):
     return carry_tracks(clip.body, clip.seen, clip.frames, state, clip.track.confidence, dataclasses.replace(OPTIONS, **changes), seed=0)
 
 
-def misses(scene: Scene, clip: Clip, state: FitState) -> tuple[np.ndarray, np.ndarray]:
+def misses(scene: Scene, clip: Clip, state: FitState, **changes) -> tuple[np.ndarray, np.ndarray]:
     """How far each carried track ends from its place's true one, px, and how far the state would have put it."""
-    _, tracks = carry(clip, state)
+    _, tracks = carry(clip, state, **changes)
     true, ours = drawn_bodies(scene, scene.truth), drawn_bodies(scene, state)
     rows, found, put = clip.frames.rows.tolist(), [], []
     counts = tracks.sharpness[..., 0, 0] > 0
@@ -110,6 +111,22 @@ def test_carried_places_land_where_they_are_though_the_motion_is_wrong(scene: Sc
     assert len(found) > 500
     assert np.percentile(found, 80) < 0.3, np.percentile(found, 80)  # px; the rest are at outlines, of the body and inside of it
     assert np.percentile(put, 80) > 0.8, np.percentile(put, 80)
+
+
+def test_places_are_found_again_at_another_time(scene: Scene, clip: Clip) -> None:
+    found, _ = misses(scene, clip, scene.truth, reach=0, far=20)
+    assert len(found) > 500 and np.percentile(found, 95) < 0.3  # px
+
+
+def test_far_frames_are_those_that_show_the_chest_from_the_same_side(scene: Scene) -> None:
+    yaw = torch.tensor([0.0, 0.1, 2.0, 3.1, 2.0, 0.9, 0.2, 0.1])  # a turn and back
+    chest = rotation_from_vector(torch.stack([0 * yaw, yaw, 0 * yaw], -1)).numpy()
+
+    def chosen(far: int) -> list[int]:
+        return choose_frames(chest, 0, dataclasses.replace(OPTIONS, reach=2, far=far, turned=60.0), np.random.default_rng(0))
+
+    assert chosen(20) == [1, 2, 5, 6, 7]
+    assert chosen(0) == [1, 2] and len(chosen(2)) == 4
 
 
 def test_places_lie_on_the_body_exactly_where_they_were_seen(scene: Scene, clip: Clip, wrong: FitState) -> None:
