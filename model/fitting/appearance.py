@@ -6,7 +6,7 @@ frames turns them into motion, bone lengths and focal length. The avatar was lea
 learning and adjusting take turns. It is thrown away in the end: training proper starts from the better motion.
 
 What remains is what the avatar itself has wrong: it slips where the person turns. So in the end the motion adjusts once more to
-places that are carried from frame to frame without it (carried_tracks.py).
+places that are carried from single frames into others without it (carried_tracks.py).
 
 Axes: F frames, T of them trained on, N points of the avatar. Camera axes are the world.
 """
@@ -77,7 +77,7 @@ class RefineOptions:
         shape_turn: deg that the person has to turn by for shape and focal length to be solved for too; seen from fewer sides,
             they would take up what clothes do.
         adjust_steps: Gauss-Newton steps in each round.
-        carried: the adjustment after the last round, on places that are carried from frame to frame.
+        carried: the adjustment after the last round, on places that are carried from single frames into others.
     """
 
     rounds: int
@@ -236,7 +236,7 @@ def adjust_motion(
 
 
 def adjust_on_carried(clip: Clip, state: FitState, spreads: Spreads, options: CarryOptions, *, seed: int) -> FitState:
-    """Adjust the motion to places that are carried from frame to frame, beside all terms of the fit.
+    """Adjust the motion to places that are carried from single frames into others, beside all terms of the fit.
 
     Shape and camera stay: these tracks tell how the body turns, but thousands of places that each like to be near would shrink it.
 
