@@ -97,28 +97,28 @@ def parts_of(training: Training) -> dict[str, Callable[[], None]]:
     """The parts of a step, each forward and backward; those of one frame are to be counted `frames_per_step` times."""
     avatar, frames, weights = training.avatar, training.frames, training.options.losses
     frame = len(frames.rows) // 2
-    pose, window = training.correction.pose(frames.rows[frame]), training.windows[frame]
-    camera, white = training.camera.crop(*window), torch.ones(3, device=avatar.device)
+    pose, window = training.correction.pose(frames.rows[frame]), frames.window(frame)
+    camera, white = training.loss.camera.crop(*window), torch.ones(3, device=avatar.device)
     image, mask = frames.picture(frame, window, device=avatar.device)
     target = composite(image, mask, white)
     avatar.train()
     with torch.no_grad():
         look = avatar.attributes(pose)
         transforms = avatar.joint_transforms(pose)
-        gaussians = avatar.gaussians(look, transforms, seen_from=_viewer(training))
-        drawn = rasterize(gaussians, camera, white, backend=training.backend)
+        gaussians = avatar.gaussians(look, transforms, seen_from=training.loss.viewer)
+        drawn = rasterize(gaussians, camera, white, backend=training.loss.backend)
 
     def loss_of(picture: Tensor, alpha: Tensor) -> list[Tensor]:
-        return [picture_loss(dataclasses.replace(drawn, image=picture, alpha=alpha), target, mask, weights, lpips=None)]
+        return [picture_loss(picture, alpha, target, mask, weights, lpips=None)]
 
     def surface_of(*attributes: Tensor) -> list[Tensor]:
         return [surface_loss(Attributes(*attributes), avatar.atlas_neighbours, weights, progress=0.5)]
 
     def posed(*values: Tensor) -> list[Tensor]:
-        return list(vars(avatar.gaussians(Attributes(*values[:3]), values[3], seen_from=_viewer(training))).values())[:3]
+        return list(vars(avatar.gaussians(Attributes(*values[:3]), values[3], seen_from=training.loss.viewer)).values())[:3]
 
     def splat(*values: Tensor) -> list[Tensor]:
-        return list(vars(rasterize(Gaussians(*values), camera, white, backend=training.backend)).values())[:2]
+        return list(vars(rasterize(Gaussians(*values), camera, white, backend=training.loss.backend)).values())[:2]
 
     parts = {
         "whole step": training.step,
@@ -136,7 +136,7 @@ def parts_of(training: Training) -> dict[str, Callable[[], None]]:
 
 def drawings_of(training: Training) -> dict[str, Callable[[], None]]:
     """Drawing the finished avatar, whole frames: baked, with fewer points, and with what follows the pose."""
-    avatar, track, camera, backend = training.avatar, training.correction.track, training.camera, training.backend
+    avatar, track, camera, backend = training.avatar, training.correction.track, training.loss.camera, training.loss.backend
     white, pose = torch.ones(3, device=avatar.device), track_pose(track, 0)
     avatar.eval()
     with torch.no_grad():
@@ -154,9 +154,9 @@ def drawings_of(training: Training) -> dict[str, Callable[[], None]]:
 
     @torch.no_grad()
     def draw_few() -> None:
-        margin = {"viewer": _viewer(training), "cull_margin": avatar.options.cull_margin or 0.0}
-        means, colors, scales = pose_points(*look, avatar.joint_transforms(pose), surface, **margin)
-        rasterize(Gaussians(means, scales, colors, torch.ones_like(scales)), camera, white, backend=backend)
+        margin = {"viewer": training.loss.viewer, "cull_margin": avatar.options.cull_margin or 0.0}
+        means, colors, scales, opacities = pose_points(*look, avatar.joint_transforms(pose), surface, **margin)
+        rasterize(Gaussians(means, scales, colors, opacities), camera, white, backend=backend)
 
     drawings = {"baked": lambda: draw(baked), f"baked, {len(some):,} points": draw_few}
     return drawings | ({"decoded for each pose": lambda: draw(None)} if avatar.follows_pose else {})
@@ -203,11 +203,6 @@ def _following(avatar: Avatar, pose) -> list[Tensor]:
     if avatar.pose_shapes is not None:
         return [avatar.pose_shapes(pose.body_pose.detach())]
     return [avatar.encode(avatar.position_map(pose)[None].repeat(2, 1, 1, 1))]  # batch statistics need two
-
-
-def _viewer(training: Training) -> Tensor:
-    w2c = training.camera.w2c
-    return (-w2c[:3, :3].T @ w2c[:3, 3]).to(training.device)
 
 
 if __name__ == "__main__":

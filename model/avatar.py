@@ -20,12 +20,12 @@ from model.fitting.rotations import rotation_from_vector
 from model.gaussians import Gaussians, Rendered
 from model.light import num_harmonics
 from model.networks import Decoder, FeatureTensor, NetworkOptions, PoseEncoder, pad_seams
-from model.pose import BodyPose, rest_to_posed
+from model.pose import BodyPose, rest_to_posed, root_relative
 from model.pose_shapes import COLOR_UNIT, PoseShapeOptions, PoseShapes
 from model.posing import SkinnedSurface, pose_points
 from model.render.rasterize import rasterize
 from model.uv.atlas import UvAtlas
-from model.uv.position_maps import bake_position_map
+from model.uv.position_maps import place_in_map
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class Avatar(nn.Module):
             None if encoder is None else PoseEncoder(network.features, base_width=encoder.base_width, depth=encoder.depth)
         )
         self.pose_shapes = None if options.pose_shapes is None else PoseShapes(options.pose_shapes, atlas)
-        self.scale_factor = 1.0  # below 1 only while the published schedule warms up
+        self.register_buffer("scale_factor", torch.ones(()), persistent=False)  # below 1 only while the published schedule warms up
         self.skeleton = atlas.joints_rest.cpu(), atlas.parents.cpu()  # at hand for poses on the CPU: no wait for a GPU
 
     @property
@@ -204,7 +204,7 @@ class Avatar(nn.Module):
     def position_map(self, pose: BodyPose) -> Float[Tensor, "3 G G"]:
         """The root-relative UV position map of one pose, metres, seams padded. No gradient flows."""
         with torch.no_grad():
-            return bake_position_map(self.atlas, pose.to(self.device))
+            return place_in_map(self.atlas, self.joint_transforms(root_relative(pose)))
 
     def familiarity(self, pose: BodyPose) -> Float[Tensor, ""]:
         """1 near a pose that was trained on, falling to 0: how much the pose features are to be believed."""
@@ -222,7 +222,8 @@ class Avatar(nn.Module):
         They are computed where the pose lies: a chain of joints is many small steps, each of which a GPU takes longer to start
         than a CPU to do.
         """
-        return rest_to_posed(self.skeleton[0].to(pose.transl.device), self.parents, pose).to(self.device)
+        transforms = rest_to_posed(self.skeleton[0].to(pose.transl.device), self.parents, pose)
+        return transforms.to(self.device, non_blocking=self.device.type == "cuda")  # a GPU that is at work need not be waited for
 
     def gaussians(
         self, attributes: Attributes, transforms: Float[Tensor, "J 4 4"], *, seen_from: Float[Tensor, "3"] | None = None
@@ -235,11 +236,11 @@ class Avatar(nn.Module):
             seen_from: the viewer's place in the world, metres; with it, points that face away are left out.
 
         Returns:
-            Opaque Gaussians. Differentiable in attributes, transforms and light (shading does not move the body).
+            Opaque Gaussians; on a GPU those that are left out are there, and transparent. Differentiable in attributes, transforms and light (shading does not move the body).
         """
         surface = SkinnedSurface(self.atlas_points_rest, self.atlas_normals_rest, self.atlas_skin_joints, self.atlas_skin_weights)
         margin = self.options.cull_margin
-        means, colors, scales = pose_points(
+        means, colors, scales, opacities = pose_points(
             attributes.offsets,
             attributes.albedo,
             attributes.scales,
@@ -249,7 +250,7 @@ class Avatar(nn.Module):
             viewer=None if margin is None else seen_from,
             cull_margin=0.0 if margin is None else margin,
         )
-        return Gaussians(means, scales, colors, torch.ones_like(scales))
+        return Gaussians(means, scales, colors, opacities)
 
     def render(
         self,

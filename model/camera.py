@@ -40,9 +40,10 @@ class Camera:
         scale = torch.tensor([width / self.width, height / self.height, 1.0], dtype=self.K.dtype, device=self.K.device)
         return Camera(self.K * scale[:, None], self.w2c, width, height)
 
-    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Camera:
-        """The same view with its matrices on another device or in another type."""
-        return Camera(self.K.to(device=device, dtype=dtype), self.w2c.to(device=device, dtype=dtype), self.width, self.height)
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None, *, non_blocking: bool = False) -> Camera:
+        """The same view with its matrices on another device or in another type; non_blocking as in torch, for copies to a GPU."""
+        K, w2c = (matrix.to(device=device, dtype=dtype, non_blocking=non_blocking) for matrix in (self.K, self.w2c))
+        return Camera(K, w2c, self.width, self.height)
 
     def to_camera(self, points_world: Float[Tensor, "*B N 3"]) -> Float[Tensor, "*B N 3"]:
         """Carry world points into the camera's axes, metres."""

@@ -46,7 +46,7 @@ def unevenness(light: Float[Tensor, "B 3"]) -> Float[Tensor, ""]:
     Willsky and Adelson 2004), and a matt surface passes on 2/3 of degree 1 and 1/4 of degree 2 (Ramamoorthi and Hanrahan
     2001). Together a harmonic of degree 2 has 1/28 of the variance of one of degree 1. A tint counts TINT_FACTOR times.
     """
-    factors = light.new_tensor([1.0] * 3 + [DEGREE_FACTOR] * 5)[: light.shape[0], None]
+    factors = torch.cat([light.new_ones(3, 1), light.new_full((5, 1), DEGREE_FACTOR)])[: light.shape[0]]
     tint = light - light.mean(1, keepdim=True)
     return (factors * (light.square() + TINT_FACTOR * tint.square())).sum() / 3
 

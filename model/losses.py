@@ -14,7 +14,6 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from model.avatar import Attributes
-from model.gaussians import Rendered
 from model.lpips import Lpips
 from model.ssim import ssim
 
@@ -56,26 +55,27 @@ class LossWeights:
 
 
 def picture_loss(
-    rendered: Rendered,
+    image: Float[Tensor, "H W 3"],
+    alpha: Float[Tensor, "H W"],
     target: Float[Tensor, "H W 3"],
     mask: Float[Tensor, "H W"],
     weights: LossWeights,
     *,
     lpips: Lpips | None,
 ) -> Float[Tensor, ""]:
-    """Weighted distance of a rendered picture to its target, both over the same background. Differentiable."""
-    loss = weights.l1 * (rendered.image - target).abs().mean()
+    """Weighted distance of a rendered picture and its coverage to target and mask, all over the same background. Differentiable."""
+    loss = weights.l1 * (image - target).abs().mean()
     if weights.ssim:
-        loss = loss + weights.ssim * (1 - ssim(rendered.image, target))
+        loss = loss + weights.ssim * (1 - ssim(image, target))
     if weights.alpha:
-        loss = loss + weights.alpha * (rendered.alpha - mask).abs().mean()
+        loss = loss + weights.alpha * (alpha - mask).abs().mean()
     if lpips is not None and weights.lpips:
-        loss = loss + weights.lpips * lpips(rendered.image, target)
+        loss = loss + weights.lpips * lpips(image, target)
     return loss
 
 
 def surface_loss(
-    attributes: Attributes, neighbours: Int[Tensor, "N L"], weights: LossWeights, *, progress: float
+    attributes: Attributes, neighbours: Int[Tensor, "N L"], weights: LossWeights, *, progress: float | Float[Tensor, ""]
 ) -> Float[Tensor, ""]:
     """What keeps points near the body, their offsets smooth and their sizes small. Differentiable.
 

@@ -33,20 +33,23 @@ class Lpips(nn.Module):
         self.convolutions = nn.ModuleList(nn.Conv2d(a, b, k, stride=s, padding=p) for a, b, k, s, p in LAYERS)
         for name, layer in zip(names, self.convolutions, strict=True):
             layer.load_state_dict({key: backbone[f"features.{name}.{key}"] for key in ("weight", "bias")})
-        self.heads = heads
+        for k, weights in enumerate(heads):
+            self.register_buffer(f"head{k}", weights.detach()[:, None, None])
+        for name, values in (("mean", MEAN), ("std", STD)):
+            self.register_buffer(name, torch.tensor(values)[:, None, None])
         self.requires_grad_(False)
 
     def forward(self, image: Float[Tensor, "H W 3"], target: Float[Tensor, "H W 3"]) -> Float[Tensor, ""]:
         """Distance of two pictures with values in 0..1 (they are scaled to -1..1 here). Differentiable in both."""
         pair = torch.stack([image, target]).permute(0, 3, 1, 2) * 2 - 1
-        hidden = (pair - pair.new_tensor(MEAN)[:, None, None]) / pair.new_tensor(STD)[:, None, None]
+        hidden = (pair - self.mean) / self.std
         distance = pair.new_zeros(())
-        for k, (layer, weights) in enumerate(zip(self.convolutions, self.heads, strict=True)):
+        for k, layer in enumerate(self.convolutions):
             if k in (1, 2):
                 hidden = nn.functional.max_pool2d(hidden, 3, 2)
             hidden = torch.relu(layer(hidden))
             unit = hidden / (hidden.square().sum(1, keepdim=True) + 1e-8).sqrt()
-            distance = distance + ((unit[0] - unit[1]).square() * weights.to(unit)[:, None, None]).sum(0).mean()
+            distance = distance + ((unit[0] - unit[1]).square() * getattr(self, f"head{k}")).sum(0).mean()
         return distance
 
 

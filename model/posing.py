@@ -5,8 +5,9 @@ For a point with rest place x = surface point + offset, rest normal n, albedo a 
     [R | t] = sum_j w_j [R_j | t_j]     mean = R x + t     m = R n / |R n|     color = clip(a * shade(m), 0, 1)
 
 and it is kept when m does not turn away from the viewer by more than a margin. The plain torch version is the meaning; the
-compiled one does the same on the CPU in one pass forward and one backward, and a third in few operations on a GPU. In all,
-shading and culling pass no gradient to the motion: a body should not turn for the sake of its shade.
+compiled one does the same on the CPU in one pass forward and one backward, and a third in few operations on a GPU, where points that
+turn away stay and become transparent, so that shapes are the same in every frame. In all, shading and culling pass no gradient to
+the motion: a body should not turn for the sake of its shade.
 
 Axes: N points, M of them kept, J joints, K influences of a point, B harmonics above degree 0.
 """
@@ -54,29 +55,28 @@ def pose_points(
     *,
     viewer: Float[Tensor, "3"] | None,
     cull_margin: float,
-) -> tuple[Float[Tensor, "M 3"], Float[Tensor, "M 3"], Float[Tensor, "M"]]:
-    """Means, colours and scales of the points in the world.
+) -> tuple[Float[Tensor, "M 3"], Float[Tensor, "M 3"], Float[Tensor, "M"], Float[Tensor, "M"]]:
+    """Means, colours, scales and opacities of the points in the world.
 
     Args:
         offsets: from the surface's own points, metres.
         light: coefficients above degree 0; empty for no light.
         viewer: the viewer's place in the world, metres; None keeps all points.
-        cull_margin: as a cosine; points beyond it are left out.
+        cull_margin: as a cosine; points beyond it are left out. On a GPU they stay, with an opacity of 0.
 
     Returns:
         Differentiable in offsets, albedo, scales, light and (through the means) transforms.
     """
     if offsets.device.type != "cpu":
-        margin = None if viewer is None else cull_margin
-        means, colors, kept = PosePointsInPasses.apply(offsets, albedo, light, transforms, surface, viewer, margin)
-        return means, colors, scales if kept is None else scales.index_select(0, kept)
+        means, colors, opacities = PosePointsInPasses.apply(offsets, albedo, light, transforms, surface, viewer, cull_margin)
+        return means, colors, scales, opacities
     if offsets.dtype != torch.float32:
         return pose_points_reference(offsets, albedo, scales, light, transforms, surface, viewer=viewer, cull_margin=cull_margin)
     place = torch.zeros(3) if viewer is None else viewer
     means, colors, kept = _PosePoints.apply(
         offsets, albedo, light, transforms[:, :3].reshape(-1, 12), surface, place, np.inf if viewer is None else cull_margin
     )
-    return means, colors, scales.index_select(0, kept)
+    return means, colors, scales.index_select(0, kept), torch.ones(len(kept))
 
 
 def pose_points_reference(
@@ -89,7 +89,7 @@ def pose_points_reference(
     *,
     viewer: Tensor | None,
     cull_margin: float,
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The same in plain torch, in any floating type: the twin that the compiled one is tested against."""
     blended = (transforms[surface.skin_joints, :3] * surface.skin_weights[..., None, None]).sum(1)
     means = (blended[:, :, :3] * (surface.points_rest + offsets)[:, None]).sum(-1) + blended[:, :, 3]
@@ -98,7 +98,7 @@ def pose_points_reference(
         towards = nnf.normalize(viewer - means.detach(), dim=-1)
         kept = ((normals * towards).sum(-1) > -cull_margin).nonzero()[:, 0]
         means, normals, albedo, scales = means[kept], normals[kept], albedo[kept], scales[kept]
-    return means, (albedo * shade(normals, light)).clamp(0, 1), scales
+    return means, (albedo * shade(normals, light)).clamp(0, 1), scales, torch.ones_like(scales)
 
 
 class PosePointsInPasses(torch.autograd.Function):
@@ -115,41 +115,34 @@ class PosePointsInPasses(torch.autograd.Function):
         blended = (shares @ transforms[:, :3].flatten(1)).unflatten(1, (3, 4))
         means = (blended[:, :, :3] * points[:, None]).sum(-1) + blended[:, :, 3]
         normals = nnf.normalize((blended[:, :, :3] * normals[:, None]).sum(-1), dim=-1)
-        kept = None
+        opacities = torch.ones_like(points[:, 0])
         if viewer is not None:
-            kept = ((normals * nnf.normalize(viewer - means, dim=-1)).sum(-1) > -margin).nonzero()[:, 0]
-            means, normals, albedo, points, blended, shares = (t[kept] for t in (means, normals, albedo, points, blended, shares))
+            opacities = ((normals * nnf.normalize(viewer - means, dim=-1)).sum(-1) > -margin).to(points.dtype)
         lit = harmonics(normals, len(light))
         raw = 1 + lit @ light
         shades = raw.clamp_min(MIN_SHADE)
         colors = albedo * shades
-        ctx.count = len(offsets)
-        ctx.save_for_backward(kept, points, blended, shares, albedo, lit, raw, shades, colors)
-        ctx.mark_non_differentiable(*([] if kept is None else [kept]))
+        ctx.save_for_backward(points, blended, shares, albedo, lit, raw, shades, colors)
+        ctx.mark_non_differentiable(opacities)
         ctx.set_materialize_grads(False)
-        return means, colors.clamp(0, 1), kept
+        return means, colors.clamp(0, 1), opacities
 
     @staticmethod
     def backward(ctx, grad_means, grad_colors, _):
-        kept, points, blended, shares, albedo, lit, raw, shades, colors = ctx.saved_tensors
+        points, blended, shares, albedo, lit, raw, shades, colors = ctx.saved_tensors
         to_offsets = to_albedo = to_light = to_transforms = None
         if grad_means is not None:
-            to_offsets = _spread((blended[:, :, :3] * grad_means[:, :, None]).sum(1), kept, ctx.count)
+            to_offsets = (blended[:, :, :3] * grad_means[:, :, None]).sum(1)
             if ctx.needs_input_grad[3]:
                 moment = torch.cat([points, torch.ones_like(points[:, :1])], 1)
                 rows = shares.T @ (grad_means[:, :, None] * moment[:, None]).flatten(1)
                 to_transforms = nnf.pad(rows.unflatten(1, (3, 4)), (0, 0, 0, 1))
         if grad_colors is not None:
             inside = grad_colors * ((colors >= 0) & (colors <= 1))
-            to_albedo = _spread(inside * shades, kept, ctx.count)
+            to_albedo = inside * shades
             if ctx.needs_input_grad[2]:
                 to_light = lit.T @ (inside * albedo * (raw >= MIN_SHADE))
         return to_offsets, to_albedo, to_light, to_transforms, None, None, None
-
-
-def _spread(values: Float[Tensor, "M 3"], kept: Int[Tensor, "M"] | None, count: int) -> Float[Tensor, "N 3"]:
-    """Values of the kept points at their places among all points, 0 elsewhere."""
-    return values if kept is None else values.new_zeros(count, 3).index_copy_(0, kept, values)
 
 
 class _PosePoints(torch.autograd.Function):

@@ -26,6 +26,13 @@ def window_weights() -> np.ndarray:
     return weights / weights.sum()
 
 
+def window_weights_on(device: torch.device, dtype: torch.dtype) -> Float[Tensor, "11"]:
+    """The same as a tensor, computed where it is needed: a copy would wait for a GPU."""
+    x = torch.arange(WINDOW, dtype=dtype, device=device) - WINDOW // 2
+    weights = torch.exp(-x.square() / (2 * SIGMA**2))
+    return weights / weights.sum()
+
+
 def ssim(image: Float[Tensor, "H W C"], target: Float[Tensor, "H W C"]) -> Float[Tensor, ""]:
     """Mean structural similarity, 1 for equal pictures.
 
@@ -41,7 +48,7 @@ def ssim(image: Float[Tensor, "H W C"], target: Float[Tensor, "H W C"]) -> Float
 
 def ssim_reference(image: Float[Tensor, "H W C"], target: Float[Tensor, "H W C"]) -> Float[Tensor, ""]:
     """The same in plain torch, in any floating type: the twin that the fused one is tested against."""
-    weights = torch.as_tensor(window_weights(), dtype=image.dtype, device=image.device)
+    weights = window_weights_on(image.device, image.dtype)
     x, y = image.permute(2, 0, 1)[:, None], target.permute(2, 0, 1)[:, None]
 
     def blur(planes: Tensor) -> Tensor:
@@ -62,7 +69,7 @@ class SsimInPasses(torch.autograd.Function):
     @staticmethod
     def forward(ctx, image, target):
         x, y = image.detach().permute(2, 0, 1), target.detach().permute(2, 0, 1)
-        weights = torch.as_tensor(window_weights(), dtype=image.dtype, device=image.device)
+        weights = window_weights_on(image.device, image.dtype)
         m, n, p, r, q = _blur(torch.cat([x, y, x * x, y * y, x * y]), weights).chunk(5)
         mn, squares = m * n, m * m + n * n
         a1, a2 = (2 * mn).add_(C1), torch.sub(q, mn).mul_(2).add_(C2)

@@ -21,15 +21,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.utils import get_total_norm
 
-from model.avatar import Attributes, Avatar
-from model.camera import Camera
+from model.avatar import Avatar
 from model.checkpoint import Checkpoint
-from model.losses import LossWeights, composite, picture_loss, random_background, roughness, surface_loss
-from model.light import unevenness
+from model.losses import LossWeights
 from model.lpips import Lpips
 from model.networks import PointNorm
-from model.pose import BodyPose
 from model.pose_refinement import PoseCorrection, PoseRates, RowAdam
+from model.step_loss import StepLoss
 from model.training_frames import TrainingFrames
 
 HISTORY_EVERY = 10  # steps between two entries of the history
@@ -65,7 +63,7 @@ class TrainingOptions:
         max_minutes: when it is over at the latest; the schedule then runs on the wall clock where that is ahead of the
             steps. Null: as long as the steps take, and the same result every time.
         frames_per_step: frames that are rendered in one step.
-        crop: render the person's window of each frame rather than the whole frame.
+        crop: render the person's window of each frame rather than the whole frame; on a GPU windows have one size.
         background: colour behind the person, drawn anew for every picture or always white.
         schedule: rates fall along a half cosine to 2 %, or by ten at each third ("milestones", as published).
         pose_start: share of the steps before poses begin to move.
@@ -112,18 +110,16 @@ class Training:
         picture counts by the track's confidence in it, relative to the mean over all frames.
         """
         self.avatar, self.correction, self.frames, self.options = avatar, correction, frames, options
-        self.device = avatar.device
-        self.lpips, self.backend = None if lpips is None else lpips.to(self.device), backend
-        self.camera: Camera = correction.track.camera.to("cpu")
-        self.generator = torch.Generator().manual_seed(seed)
+        self.device, self.generator = avatar.device, torch.Generator().manual_seed(seed)
         trust = correction.track.confidence[frames.rows]
-        self.trust = (trust / trust.mean().clamp_min(1e-6)).tolist()
-        self.windows = [frames.window(k) for k in range(len(frames.rows))]
+        self.loss = StepLoss(
+            avatar, frames, correction.track.camera, trust / trust.mean().clamp_min(1e-6), options.losses, crop=options.crop,
+            background=options.background, frames_per_step=options.frames_per_step, lpips=lpips, backend=backend, generator=self.generator,
+        )  # fmt: skip
         self.order: Tensor = torch.zeros(0, dtype=torch.long)
         self.step_number, self.seconds, self.rollbacks = 0, 0.0, 0
         self.history: list[dict[str, float]] = []
         self.recent: list[tuple[float, float]] = []
-        self.fixed: Attributes | None = None
         rates, parts = options.rates, avatar
         groups = [
             ([*parts.decoder.parameters(), *parts.features.smoother.parameters()], rates.networks),
@@ -161,83 +157,25 @@ class Training:
         start = time.perf_counter()
         self._set_modes()
         chosen = self._next_frames()
-        loss, psnr = self._loss(chosen)
+        loss, errors = self._loss(chosen)
         loss.backward()
         if self._finite(loss):
             self._update(chosen)
             self.step_number += 1
-            self._record(float(loss.detach()), psnr)
+            self._record(float(loss.detach()), -10 * math.log10(max(float(errors.mean()), 1e-10)))
             if self.step_number % SNAPSHOT_EVERY == 0:
                 self.snapshot = {name: t.clone() for name, t in self._tensors().items()}
         else:
             self._roll_back()
         self.seconds += time.perf_counter() - start
 
-    def _loss(self, chosen: Int[Tensor, "B"]) -> tuple[Tensor, float]:
-        avatar, weights = self.avatar, self.options.losses
+    def _loss(self, chosen: Int[Tensor, "B"]) -> tuple[Float[Tensor, ""], Float[Tensor, "B"]]:
+        """The loss of some frames, and the mean squared error of each picture."""
         rows = self.frames.rows[chosen]
-        shared = self._shared_attributes() if avatar.pose_encoder is None else None
-        loss, errors = torch.zeros((), device=self.device), []
-        poses = self.correction.pose(rows)
-        transforms = avatar.joint_transforms(poses)
-        feature_maps = None if shared is not None else self._pose_features(chosen)
-        for k, frame in enumerate(chosen.tolist()):
-            attributes = shared if shared is not None else avatar.decode(feature_maps[k])
-            if avatar.pose_shapes is not None:
-                shape = avatar.pose_shapes(poses[k].body_pose.detach())
-                attributes = avatar.fold(attributes, shape)
-                loss = loss + weights.pose_feature * shape.square().mean() / len(chosen)
-            picture, error = self._picture_loss(frame, poses[k], attributes, transforms[k])
-            loss = loss + self.trust[frame] * picture / len(chosen)
-            errors.append(error)
-            if avatar.follows_pose:
-                surface = surface_loss(attributes, avatar.atlas_neighbours, weights, progress=self.progress)
-                loss = loss + surface / len(chosen)
-        if not avatar.follows_pose:
-            loss = loss + surface_loss(shared, avatar.atlas_neighbours, weights, progress=self.progress)
-            loss = loss + weights.feature * avatar.features.features.square().mean()
-            if avatar.texel_colors.numel() and weights.color_smooth:
-                loss = loss + weights.color_smooth * roughness(avatar.texel_colors, avatar.atlas_neighbours)
-            if avatar.options.light_degree:
-                loss = loss + weights.light * unevenness(avatar.light)
-        if feature_maps is not None:
-            person = avatar.features().detach()
-            loss = loss + weights.pose_feature * torch.stack([m - person for m in feature_maps]).square().mean()
+        loss, errors = self.loss(chosen, self.correction.pose(rows), progress=self.progress)
         if self._poses_move:
-            loss = loss + self.correction.penalty(rows, self.frames.rows, weights).to(self.device)
-        return loss, -10 * math.log10(max(sum(torch.stack(errors).tolist()) / len(errors), 1e-10))
-
-    def _shared_attributes(self) -> Attributes:
-        """The look without a pose; decoded once where nothing that it comes from moves."""
-        avatar = self.avatar
-        if any(p.requires_grad for p in (*avatar.decoder.parameters(), *avatar.features.parameters(), avatar.texel_colors)):
-            return avatar.attributes()
-        if self.fixed is None:
-            self.fixed = avatar.attributes()
-        return self.fixed
-
-    def _pose_features(self, chosen: Int[Tensor, "B"]) -> list[Float[Tensor, "C G G"]]:
-        """Feature maps of person and pose together, encoded as one batch."""
-        avatar = self.avatar
-        person = avatar.features()
-        encoded = avatar.encode(self.frames.position_maps[chosen].to(self.device))
-        return [person + features for features in encoded]
-
-    def _picture_loss(
-        self, frame: int, pose: BodyPose, attributes: Attributes, transforms: Float[Tensor, "J 4 4"]
-    ) -> tuple[Tensor, Tensor]:
-        """The loss of one frame, and its mean squared error over the whole picture."""
-        window = self.windows[frame] if self.options.crop else None
-        image, mask = self.frames.picture(frame, window, device=self.device)
-        white = self.options.background == "white"
-        background = (torch.ones(3) if white else random_background(self.generator)).to(self.device)
-        camera = self.camera if window is None else self.camera.crop(*window)
-        target = composite(image, mask, background)
-        rendered = self.avatar.render(pose, camera, background, backend=self.backend, attributes=attributes, transforms=transforms)
-        lpips = self.lpips if self.progress >= self.options.losses.lpips_after else None
-        loss = picture_loss(rendered, target, mask, self.options.losses, lpips=lpips)
-        share = target.numel() / self.frames.images[frame].size
-        return loss, (rendered.image.detach() - target).square().mean().double() * share
+            loss = loss + self.correction.penalty(rows, self.frames.rows, self.options.losses).to(self.device)
+        return loss, errors
 
     def _update(self, chosen: Int[Tensor, "B"]) -> None:
         factor = self.rate_factor()
@@ -259,7 +197,7 @@ class Training:
         if self.avatar.follows_pose:
             self.avatar.decoder.eval()
         warmup = self.options.scale_warmup_steps
-        self.avatar.scale_factor = min(1.0, (self.step_number + 1) / warmup) if warmup else 1.0
+        self.avatar.scale_factor.fill_(min(1.0, (self.step_number + 1) / warmup) if warmup else 1.0)
 
     def _next_frames(self) -> Int[Tensor, "B"]:
         """The next frames of a shuffled pass over all of them."""
@@ -329,7 +267,7 @@ class Training:
             return {name.removeprefix(prefix): t.clone() for name, t in tensors.items() if name.startswith(prefix)}
 
         self.avatar.load_state_dict(part("avatar."), strict=False)
-        self.fixed = None
+        self.loss.forget()
         self.correction.load_state_dict(part("correction."))
         states: dict[int, dict[str, Tensor]] = {}
         for name, value in part("adam.").items():
@@ -384,5 +322,5 @@ def settle_statistics(avatar: Avatar) -> None:
     avatar.decode(avatar.features())
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
-    avatar.scale_factor = 1.0
+    avatar.scale_factor.fill_(1.0)
     avatar.eval()

@@ -41,12 +41,26 @@ class TrainingFrames:
         x0, y0 = max(columns[0] - margin, 0), max(rows[0] - margin, 0)
         return x0, y0, min(columns[-1] + 1 + margin, width) - x0, min(rows[-1] + 1 + margin, height) - y0
 
-    def picture(
+    def equal_windows(self) -> list[tuple[int, int, int, int]]:
+        """The windows of all frames, grown to one size: that of the widest and the tallest."""
+        height, width = self.masks.shape[1:]
+        each = [self.window(k) for k in range(len(self.rows))]
+        w, h = (max(sizes) for sizes in zip(*((w, h) for _, _, w, h in each), strict=True))
+        return [(min(x, width - w), min(y, height - h), w, h) for x, y, _, _ in each]
+
+    def pixels(
         self, frame: int, window: tuple[int, int, int, int] | None = None, *, device: torch.device = CPU
-    ) -> tuple[Float[Tensor, "H W 3"], Float[Tensor, "H W"]]:
-        """One frame and its mask, 0..1, whole or in a window. All frames stay on a device that was asked for once."""
+    ) -> tuple[UInt8[Tensor, "H W 3"], UInt8[Tensor, "H W"]]:
+        """One frame and its mask, whole or in a window. All frames stay on a device that was asked for once."""
         if device not in self._kept:
             self._kept[device] = tuple(torch.from_numpy(pictures).to(device) for pictures in (self.images, self.masks))
         images, masks = self._kept[device]
         x, y, w, h = (0, 0, self.masks.shape[2], self.masks.shape[1]) if window is None else window
-        return images[frame, y : y + h, x : x + w].float() / 255, masks[frame, y : y + h, x : x + w].float() / 255
+        return images[frame, y : y + h, x : x + w], masks[frame, y : y + h, x : x + w]
+
+    def picture(
+        self, frame: int, window: tuple[int, int, int, int] | None = None, *, device: torch.device = CPU
+    ) -> tuple[Float[Tensor, "H W 3"], Float[Tensor, "H W"]]:
+        """The same, 0..1."""
+        image, mask = self.pixels(frame, window, device=device)
+        return image.float() / 255, mask.float() / 255

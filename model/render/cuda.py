@@ -82,7 +82,7 @@ def rasterize_gsplat(gaussians: Gaussians, camera: Camera, background: Float[Ten
         Image, alpha and depth (metres times alpha). Differentiable in the Gaussians and the background.
     """
     check_camera(camera)
-    gaussians, camera = _hide_undrawable(gaussians), camera.to(gaussians.means.device, torch.float32)
+    gaussians, camera = _hide_undrawable(gaussians), camera.to(gaussians.means.device, torch.float32, non_blocking=True)
     planes, alphas, _ = package.rasterization(
         means=gaussians.means.contiguous(),
         quats=_identity_quaternions(gaussians.means),

@@ -22,8 +22,12 @@ def bake_position_map(atlas: UvAtlas, pose: BodyPose) -> Float[Tensor, "3 G G"]:
     Returns:
         Positions relative to the root joint, in its axes, metres. Differentiable in the pose.
     """
-    transforms = rest_to_posed(atlas.joints_rest, atlas.parents, root_relative(pose))[:, :3]
-    blended = (transforms[atlas.map_skin_joints] * atlas.map_skin_weights[..., None, None]).sum(1)
+    return place_in_map(atlas, rest_to_posed(atlas.joints_rest, atlas.parents, root_relative(pose)))
+
+
+def place_in_map(atlas: UvAtlas, transforms: Float[Tensor, "J 4 4"]) -> Float[Tensor, "3 G G"]:
+    """The same, from the skinning transforms of a root-relative pose."""
+    blended = (transforms[:, :3][atlas.map_skin_joints] * atlas.map_skin_weights[..., None, None]).sum(1)
     points = (blended[..., :3] @ atlas.map_points_rest[..., None]).squeeze(-1) + blended[..., 3] - atlas.joints_rest[0]
     return points[atlas.map_source].T.reshape(3, atlas.map_resolution, atlas.map_resolution)
 

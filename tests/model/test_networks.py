@@ -177,22 +177,24 @@ def test_posing_in_passes_is_the_same_with_its_gradients(posing_case: tuple, see
     surface = SkinnedSurface(surface.points_rest.double(), surface.normals_rest.double(), surface.skin_joints, surface.skin_weights.double())
     viewer = viewer.double() if seen else None
     ours, twins = ([t.double().requires_grad_() for t in inputs] for _ in range(2))
-    means, colors, kept = PosePointsInPasses.apply(*ours[:2], *ours[3:], surface, viewer, 0.2 if seen else None)
-    scales = ours[2] if kept is None else ours[2][kept]
+    means, colors, opacities = PosePointsInPasses.apply(*ours[:2], *ours[3:], surface, viewer, 0.2)
+    kept = opacities == 1
+    assert bool((kept | (opacities == 0)).all()) and bool(kept.all()) != seen
+    found = (means[kept], colors[kept], ours[2][kept], opacities[kept])
     wanted = pose_points_reference(*twins, surface, viewer=viewer, cull_margin=0.2)
     weights = [torch.randn(t.shape, generator=torch.Generator().manual_seed(1), dtype=t.dtype) for t in wanted]
     gradients = [
         torch.autograd.grad(sum((t * w).sum() for t, w in zip(outputs, weights, strict=True)), leaves)
-        for outputs, leaves in (((means, colors, scales), ours), (wanted, twins))
+        for outputs, leaves in ((found, ours), (wanted, twins))
     ]
-    for one, other in [*zip((means, colors, scales), wanted, strict=True), *zip(*gradients, strict=True)]:
+    for one, other in [*zip(found, wanted, strict=True), *zip(*gradients, strict=True)]:
         assert torch.allclose(one, other, rtol=1e-9, atol=1e-11)
 
 
 def test_points_that_face_away_are_left_out(posing_case: tuple) -> None:
     inputs, surface, viewer = posing_case
     inputs[4] = torch.eye(4).repeat(5, 1, 1)
-    means, _, _ = pose_points(*inputs, surface, viewer=viewer, cull_margin=0.0)
+    means, *_ = pose_points(*inputs, surface, viewer=viewer, cull_margin=0.0)
     points = surface.points_rest + inputs[0]
     facing = (surface.normals_rest * (viewer - points)).sum(1) > 0
     assert torch.allclose(means, points[facing], atol=1e-6)

@@ -177,6 +177,14 @@ def test_joint_training_from_a_disturbed_start_leaves_no_frame_with_a_worse_pict
     assert error(better) < 0.9 * error(rough)  # some turns of a striped tube leave its picture as it is
 
 
+def test_windows_of_one_size_lie_in_the_picture_and_hold_the_person(clip) -> None:
+    frames, (height, width) = clip.frames, clip.frames.masks.shape[1:]
+    for k, (x, y, w, h) in enumerate(frames.equal_windows()):
+        own_x, own_y, own_w, own_h = frames.window(k)
+        assert 0 <= x <= own_x and own_x + own_w <= x + w <= width and 0 <= y <= own_y and own_y + own_h <= y + h <= height
+    assert len({window[2:] for window in frames.equal_windows()}) == 1 < len({frames.window(k)[2:] for k in range(len(frames.rows))})
+
+
 def test_frames_with_other_pictures_show_them(clip) -> None:
     clip.frames.picture(0)
     white = dataclasses.replace(clip.frames, images=np.full_like(clip.frames.images, 255))
