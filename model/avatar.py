@@ -236,7 +236,7 @@ class Avatar(nn.Module):
             seen_from: the viewer's place in the world, metres; with it, points that face away are left out.
 
         Returns:
-            Opaque Gaussians; on a GPU those that are left out are there, and transparent. Differentiable in attributes, transforms and light (shading does not move the body).
+            Opaque Gaussians; in training on a GPU those that are left out are there, and transparent. Differentiable in attributes, transforms and light (shading does not move the body).
         """
         surface = SkinnedSurface(self.atlas_points_rest, self.atlas_normals_rest, self.atlas_skin_joints, self.atlas_skin_weights)
         margin = self.options.cull_margin
