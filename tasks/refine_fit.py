@@ -112,9 +112,10 @@ def refine(paths: SubjectPaths, fitted: BodyTrack, settings: Settings) -> Refine
         if stopped:
             raise Interrupted(f"refine_fit stopped after {len(off)} of {options.rounds} rounds, which are kept; run the same command again to go on")
     if options.carried.tracks:
-        with stop_signals() as stopped, progress_bar("matching frames with each other", 1) as show:
-            state = adjust_on_carried(clip, state, spreads, options.carried, seed=settings.seed)
-            show(1)
+        with stop_signals() as stopped, progress_bar("matching frames with each other", options.carried.rounds) as show:
+            state = adjust_on_carried(
+                clip, state, spreads, options, seed=settings.seed, on_round=show, stop_asked=lambda: bool(stopped)
+            )  # fmt: skip
         if stopped:
             raise Interrupted("refine_fit stopped after its rounds, which are kept; run the same command again to go on")
     refined, heldout = as_track(fitted, clip.seen, state), kept_frames(paths, fitted, settings)

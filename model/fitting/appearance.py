@@ -5,7 +5,7 @@ like, optical flow finds hundreds of its points in every frame to a fraction of 
 frames turns them into motion, bone lengths and focal length. The avatar was learned from the motion that is to be mended, so
 learning and adjusting take turns. It is thrown away in the end: training proper starts from the better motion.
 
-What remains is what the avatar itself has wrong: it slips where the person turns. So in the end the motion adjusts once more to
+What remains is what the avatar itself has wrong: it slips where the person turns. So in the end motion and proportions adjust to
 places that are carried from single frames into others without it (carried_tracks.py).
 
 Axes: F frames, T of them trained on, N points of the avatar. Camera axes are the world.
@@ -35,6 +35,7 @@ from model.fitting.kinematics import SurfacePoints
 from model.fitting.objective import BodyFitProblem, FitBody, Spreads
 from model.fitting.observations import FitState, Observations
 from model.fitting.rotations import vector_from_rotation
+from model.fitting.score import body_height
 from model.fitting.sides import Pictures, choose_sides
 from model.pose import track_pose
 from model.pose_refinement import PoseCorrection
@@ -44,6 +45,7 @@ from model.uv.atlas import vertex_normals
 
 WINDOW_MARGIN = 0.08  # around the person's mask, share of the person's height: a badly fitted arm still shows
 OUTLINE_RADIUS = 0.04  # how far outlines may lie apart, share of the person's height
+FOCAL_HELD, HEIGHT_HELD = 1e-3, 1e-3  # spreads of a focal length's logarithm and of a height, m, that are to stay
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ class RefineOptions:
         shape_turn: deg that the person has to turn by for shape and focal length to be solved for too; seen from fewer sides,
             they would take up what clothes do.
         adjust_steps: Gauss-Newton steps in each round.
-        carried: the adjustment after the last round, on places that are carried from single frames into others.
+        carried: the adjustments after the last round, on places that are carried from single frames into others.
     """
 
     rounds: int
@@ -235,18 +237,40 @@ def adjust_motion(
     return _adjust(clip, surface, tracks, state, spreads, point_spread=point_spread, only_motion=only_motion, steps=options.adjust_steps)
 
 
-def adjust_on_carried(clip: Clip, state: FitState, spreads: Spreads, options: CarryOptions, *, seed: int) -> FitState:
-    """Adjust the motion to places that are carried from single frames into others, beside all terms of the fit.
+def adjust_on_carried(
+    clip: Clip, state: FitState, spreads: Spreads, options: RefineOptions,
+    *, seed: int, on_round: Callable[[int], None] = lambda number: None, stop_asked: Callable[[], bool] = lambda: False,
+) -> FitState:  # fmt: skip
+    """Adjust to places that are carried from single frames into others, beside all terms of the fit; carry anew; adjust again.
 
-    Shape and camera stay: these tracks tell how the body turns, but thousands of places that each like to be near would shrink it.
+    The motion adjusts, and where the person turns far enough the lengths and widths of the body too. How tall it is and the focal
+    length stay: one camera hardly knows them, while thousands of places that each like to be near would shrink the body.
+
+    Args:
+        on_round: told how many rounds are done.
+        stop_asked: looked at after each round.
 
     Returns:
-        The state as it was where `options.tracks` is 0. Deterministic in the seed.
+        The state as it was where `options.carried.tracks` is 0. Deterministic in the seed.
     """
-    if not options.tracks:
-        return state
-    surface, tracks = carry_tracks(clip.body, clip.seen, clip.frames, state, clip.track.confidence, options, seed=seed)
-    return _adjust(clip, surface, tracks, state, spreads, point_spread=options.point_spread, only_motion=True, steps=options.steps)
+    carried = options.carried
+    for number in range(carried.rounds if carried.tracks else 0):
+        surface, tracks = carry_tracks(clip.body, clip.seen, clip.frames, state, clip.track.confidence, carried, seed=seed + number)
+        how = dict(point_spread=carried.point_spread, only_motion=not shows_shape(clip.track, options), steps=carried.steps)
+        known, start, firm = with_size_held(clip, state, spreads)
+        found = _adjust(known, surface, tracks, start, firm, **how)
+        state = dataclasses.replace(found, log_focal=state.log_focal + found.log_focal)
+        on_round(number + 1)
+        if stop_asked():
+            break
+    return state
+
+
+def with_size_held(clip: Clip, state: FitState, spreads: Spreads) -> tuple[Clip, FitState, Spreads]:
+    """The same clip, state and spreads with focal length and body height as good as known to be what the state says."""
+    seen = dataclasses.replace(clip.seen, focal_px=float(clip.seen.focal_px * state.log_focal.exp()), focal_spread=FOCAL_HELD)
+    firm = dataclasses.replace(spreads, height=body_height(clip.body, state.betas), stature=HEIGHT_HELD)
+    return dataclasses.replace(clip, seen=seen), dataclasses.replace(state, log_focal=torch.zeros_like(state.log_focal)), firm
 
 
 def _adjust(

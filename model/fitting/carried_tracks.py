@@ -61,7 +61,8 @@ class CarryOptions:
         agree: px; forth and back again, a match has to come home as near as this.
         strength: how many independent points all tracks of a frame count as.
         point_spread: m, of a place from where the bare body has it.
-        steps: Gauss-Newton steps of the adjustment.
+        rounds: how often places are carried, each time on the motion that the last ones led to.
+        steps: Gauss-Newton steps of each adjustment.
     """
 
     every: int
@@ -74,6 +75,7 @@ class CarryOptions:
     agree: float
     strength: float
     point_spread: float
+    rounds: int
     steps: int
 
 

@@ -35,7 +35,7 @@ SIZE = 256  # px; the scene's camera speaks of 512
 OPTIONS = RefineOptions(
     rounds=3, first_steps=80, steps=30, later_rate=0.5, points=600, tracks=200, strength=OverRounds(200.0, 300.0),
     point_spread=OverRounds(0.03, 0.02), side_rounds=[1], shape_turn=0.0, adjust_steps=3,
-    carried=CarryOptions(every=3, reach=3, far=0, turned=60.0, places=0, tracks=0, window=9, agree=0.1, strength=300.0, point_spread=0.03, steps=0),
+    carried=CarryOptions(every=3, reach=3, far=0, turned=60.0, places=0, tracks=0, window=9, agree=0.1, strength=300.0, point_spread=0.03, rounds=1, steps=0),
 )  # fmt: skip
 
 

@@ -10,12 +10,13 @@ import torch
 
 from model.body.body_model import load_body_model
 from model.body.track import BodyTrack
-from model.fitting.appearance import Clip, adjust_on_carried, as_track
+from model.fitting.appearance import Clip, OverRounds, RefineOptions, adjust_on_carried, as_track
 from model.fitting.carried_tracks import CarryOptions, DrawnBody, carry_tracks, choose_frames, draw_body, even_light
 from model.fitting.fit import Silhouettes, pair_outlines, pose_state
 from model.fitting.objective import BodyFitProblem
 from model.fitting.observations import FitState
 from model.fitting.rotations import rotation_from_vector
+from model.fitting.score import body_height
 from model.fitting.solver import minimise
 from model.fitting.terms import project
 from model.training_frames import TrainingFrames
@@ -23,7 +24,11 @@ from tests.model.fitting_scene import CENTRE, FOCAL, SPREADS, Scene, make_scene
 
 SIZE = 256  # px; the scene's camera speaks of 512
 WITHOUT_PICTURE = 5  # a row that is kept for scoring
-OPTIONS = CarryOptions(every=3, reach=3, far=0, turned=60.0, places=150, tracks=300, window=9, agree=0.1, strength=300.0, point_spread=0.03, steps=3)
+OPTIONS = CarryOptions(every=3, reach=3, far=0, turned=60.0, places=150, tracks=300, window=9, agree=0.1, strength=300.0, point_spread=0.03, rounds=1, steps=3)
+REFINE = RefineOptions(
+    rounds=0, first_steps=0, steps=0, later_rate=1.0, points=0, tracks=0, strength=OverRounds(1.0, 1.0), point_spread=OverRounds(1.0, 1.0),
+    side_rounds=[], shape_turn=200.0, adjust_steps=0, carried=OPTIONS,
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +147,7 @@ def test_places_lie_on_the_body_exactly_where_they_were_seen(scene: Scene, clip:
 
 
 def test_a_wrong_motion_is_mended_by_carried_places(scene: Scene, clip: Clip, wrong: FitState) -> None:
-    found = adjust_on_carried(clip, wrong, SPREADS, OPTIONS, seed=0)
+    found = adjust_on_carried(clip, wrong, SPREADS, REFINE, seed=0)
     pulls = pair_outlines(clip.body, clip.seen, clip.silhouettes, wrong, 10.0)
     blind, _ = minimise(BodyFitProblem(clip.body, clip.seen, SPREADS, pulls=pulls, only_motion=True), wrong, steps=6)
     without, after = scene.error_mm(blind).mean(), scene.error_mm(found).mean()
@@ -162,11 +167,35 @@ def test_where_nobody_is_seen_nothing_is_carried_and_the_motion_stays_sound(clip
     nobody = dataclasses.replace(clip, frames=empty)
     _, tracks = carry(nobody, wrong)
     assert tracks.points.shape == (12, 0)
-    assert adjust_on_carried(nobody, wrong, SPREADS, OPTIONS, seed=0).body_pose.isfinite().all()
+    assert adjust_on_carried(nobody, wrong, SPREADS, REFINE, seed=0).body_pose.isfinite().all()
 
 
 def test_no_tracks_leave_the_motion_as_it_is(clip: Clip, wrong: FitState) -> None:
-    assert adjust_on_carried(clip, wrong, SPREADS, dataclasses.replace(OPTIONS, tracks=0), seed=0) is wrong
+    nothing = dataclasses.replace(REFINE, carried=dataclasses.replace(OPTIONS, tracks=0))
+    assert adjust_on_carried(clip, wrong, SPREADS, nothing, seed=0) is wrong
+
+
+def test_somebody_who_turns_gets_their_own_proportions_and_stays_as_tall(scene: Scene, clip: Clip) -> None:
+    arms, legs = (clip.model.beta_names.index(name) for name in ("upper_arm_length", "thigh_length"))
+    longer = torch.zeros_like(scene.truth.betas)
+    longer[arms], longer[legs] = 1.0, -0.5
+    start = dataclasses.replace(scene.truth, betas=scene.truth.betas + longer)
+    turns = dataclasses.replace(REFINE, shape_turn=0.0, carried=dataclasses.replace(OPTIONS, rounds=2))
+    told = []
+    found = adjust_on_carried(clip, start, SPREADS, turns, seed=0, on_round=told.append)
+    assert told == [1, 2]
+    off = (found.betas - scene.truth.betas).abs()
+    assert off[arms] < 0.6 and off[legs] < 0.3, off
+    assert abs(body_height(clip.body, found.betas) - body_height(clip.body, start.betas)) < 0.003
+    assert abs(float(found.log_focal - start.log_focal)) < 0.003
+    assert torch.equal(adjust_on_carried(clip, start, SPREADS, REFINE, seed=0).betas, start.betas)  # a quarter of a turn is too little
+
+
+def test_who_asks_to_stop_gets_the_rounds_that_are_done(clip: Clip, wrong: FitState) -> None:
+    told = []
+    three = dataclasses.replace(REFINE, carried=dataclasses.replace(OPTIONS, rounds=3, steps=1, places=20))
+    adjust_on_carried(clip, wrong, SPREADS, three, seed=0, on_round=told.append, stop_asked=lambda: len(told) == 1)
+    assert told == [1]
 
 
 def test_evened_out_pictures_hardly_know_how_bright_the_light_was(clip: Clip) -> None:

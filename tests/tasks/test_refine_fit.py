@@ -106,8 +106,8 @@ def test_the_stage_writes_the_refined_motion(subject: SubjectPaths, scene: Scene
 
 
 def test_after_the_rounds_the_motion_adjusts_to_carried_places(subject: SubjectPaths, scene: Scene, rounds: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    def adjust(clip, state, spreads, options, *, seed):
-        assert len(rounds) == 8 and options.tracks > 0
+    def adjust(clip, state, spreads, options, *, seed, on_round, stop_asked):
+        assert len(rounds) == 8 and options.carried.tracks > 0
         return dataclasses.replace(state, transl=state.transl + 0.5)
 
     monkeypatch.setattr(refine_fit, "adjust_on_carried", adjust)
