@@ -236,7 +236,8 @@ class Avatar(nn.Module):
             seen_from: the viewer's place in the world, metres; with it, points that face away are left out.
 
         Returns:
-            Opaque Gaussians; in training on a GPU those that are left out are there, and transparent. Differentiable in attributes, transforms and light (shading does not move the body).
+            Opaque Gaussians; in training on a GPU those that are left out are there, and transparent. Differentiable in
+            attributes, transforms and light (shading does not move the body).
         """
         surface = SkinnedSurface(self.atlas_points_rest, self.atlas_normals_rest, self.atlas_skin_joints, self.atlas_skin_weights)
         margin = self.options.cull_margin
@@ -260,9 +261,8 @@ class Avatar(nn.Module):
         *,
         backend: str,
         attributes: Attributes | None = None,
-        transforms: Float[Tensor, "J 4 4"] | None = None,
     ) -> Rendered:
-        """See the avatar in one pose; the one way to a picture, for training, evaluation and viewing alike.
+        """See the avatar in one pose. Training does the same in parts (step_loss.py).
 
         Args:
             pose: one frame, in the world of the track.
@@ -270,12 +270,10 @@ class Avatar(nn.Module):
             background: colour behind the person, 0..1.
             backend: see model/render/rasterize.py.
             attributes: decoded before, to share them between frames; None decodes them here.
-            transforms: `joint_transforms(pose)`, where they are computed for many frames at once.
         """
         attributes = self.attributes(pose) if attributes is None else attributes
-        transforms = self.joint_transforms(pose) if transforms is None else transforms
         viewer = (-camera.w2c[:3, :3].T @ camera.w2c[:3, 3]).to(self.device)
-        gaussians = self.gaussians(attributes, transforms, seen_from=viewer)
+        gaussians = self.gaussians(attributes, self.joint_transforms(pose), seen_from=viewer)
         return rasterize(gaussians, camera, background, backend=backend)
 
     @torch.no_grad()
