@@ -66,7 +66,7 @@ class StepLoss:
     def forget(self) -> None:
         """Drop what was kept of parameters that have been replaced."""
         self.fixed: Attributes | None = None
-        self.recorded: tuple[bool, Parts] | None = None
+        self.recorded: Parts | None = None
 
     def __call__(self, chosen: Int[Tensor, "B"], poses: BodyPose, *, progress: float) -> tuple[Float[Tensor, ""], Float[Tensor, "B"]]:
         """Draw and compare.
@@ -112,15 +112,17 @@ class StepLoss:
         return [(*self.frames.pixels(k, self.windows[k], device=self.device), w) for k, w in zip(chosen.tolist(), weights, strict=True)]
 
     def _parts(self, posed: Posed, seen: Seen, backgrounds: Float[Tensor, "B 3"]) -> Parts:
-        """What there is to do around the rasteriser; recorded on a GPU, for steps of the usual number of frames."""
+        """What there is to do around the rasteriser; recorded on a GPU, for steps of the usual number of frames.
+
+        Steps with the pose encoder or LPIPS are not: neither has been tried in a recording.
+        """
         parts = Parts(self._figures, self._distance)
-        if not self.records or len(seen) < self.frames_per_step:
+        if not self.records or len(seen) < self.frames_per_step or self.avatar.pose_encoder is not None or self._compares_deeply:
             return parts
-        if self.recorded is None or self.recorded[0] != self._compares_deeply:
+        if self.recorded is None:
             drawn = [(image.float().requires_grad_(), mask.float().requires_grad_()) for image, mask, _ in seen]
-            self.recorded = None  # its memory is free before the next one takes some
-            self.recorded = self._compares_deeply, record(parts, self.avatar, posed, (drawn, seen, backgrounds))
-        return self.recorded[1]
+            self.recorded = record(parts, self.avatar, posed, (drawn, seen, backgrounds))
+        return self.recorded
 
     # ------------------------------------------------------------------------------------------- from poses to Gaussians
 
