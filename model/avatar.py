@@ -192,10 +192,9 @@ class Avatar(nn.Module):
         offset, color, scale = read_features(padded, self.corners, self.shares).split(Decoder.OUTPUTS)
         return offset.T, color.T, scale[0]
 
-    def pose_features(self, pose: BodyPose, position_map: Float[Tensor, "3 G G"] | None = None) -> Float[Tensor, "C G G"]:
+    def pose_features(self, pose: BodyPose) -> Float[Tensor, "C G G"]:
         """Features of one pose; they fade where the pose is far from every pose that was trained on."""
-        position_map = self.position_map(pose) if position_map is None else position_map
-        return self.encode(position_map[None])[0] * self.familiarity(pose)
+        return self.encode(self.position_map(pose)[None])[0] * self.familiarity(pose)
 
     def encode(self, position_maps: Float[Tensor, "B 3 G G"]) -> Float[Tensor, "B C G G"]:
         """Features of some position maps, seams padded."""
