@@ -10,7 +10,6 @@ stages, and scored as `benchmarks.quality` does; pictures of held-out frames are
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import os
 import platform
@@ -25,23 +24,19 @@ import numpy as np
 import torch
 from ruamel.yaml import YAML
 
-from benchmarks.quality import TrainedRow, score, train_avatar
+from benchmarks.quality import TrainedRow, refit, score, train_avatar, train_second
 from benchmarks.rasterizer import draw_in_tiles, make_camera, make_figure, measure
 from model.avatar import Avatar
 from model.body.body_model import load_body_model
 from model.body.track import BodyTrack
 from model.gaussians import Gaussians
 from model.pose import track_pose
-from model.pose_refinement import PoseCorrection
 from model.render.rasterize import CUDA_BACKENDS, choose_backend, rasterize
-from model.training import Training, TrainingOptions, run_training
 from tasks.artifacts import SubjectPaths, read_clip, read_segmentation, read_track, read_truth, split_frames, subject_paths, write_json
-from tasks.options import options_from
 from tasks.pictures import on_white
 from tasks.provenance import code_commit, library_versions
 from tasks.scoring import Viewer
 from tasks.settings import PARAMS_FILE, Settings, check_settings, load_settings
-from tasks.train_stage2 import grow
 from tasks.training_run import load_training_frames
 
 AGREEMENT_GAUSSIANS, AGREEMENT_PX = 12_000, 256
@@ -156,43 +151,24 @@ def measure_preset(settings: Settings, *, stage2: bool, sheet: Path | None) -> d
     body = load_body_model(settings.body.model, uv_path=settings.body.uv)
     fitted = read_track(paths.fit_refined / "track.npz", made_by="refine_fit")
 
-    def judged(avatar: Avatar, refined: BodyTrack, seconds: float, steps: int) -> dict[str, object]:
+    def judged(stage: TrainedRow) -> dict[str, object]:
         peak = torch.cuda.max_memory_allocated() // 2**20
-        pictures = frames_per_second(avatar, refined, settings.render.backend)
-        scores = score(paths, settings, avatar, fitted, refined, split.heldout, clip, truth, body)
-        return {"steps": steps, "seconds": round(seconds, 1), "peak_gpu_mb": peak, "frames_per_second": pictures, **scores}
+        pictures = frames_per_second(stage.avatar, stage.refined, settings.render.backend)
+        scores = score(paths, settings, stage.avatar, fitted, stage.refined, refitted, split.heldout, clip, truth, body)
+        return {"steps": stage.steps, "seconds": stage.seconds["wall"], "peak_gpu_mb": peak, "frames_per_second": pictures, **scores}
 
     torch.cuda.reset_peak_memory_stats()
-    row = train_avatar(settings, paths, fitted, split.train, body)
-    result: dict[str, object] = {"points": row.points, "stage1": judged(row.avatar, row.refined, row.seconds["wall"], row.steps)}
+    last = train_avatar(settings, paths, fitted, split.train, body)
+    refitted = refit(paths, settings, last.avatar, last.refined, split.heldout)
+    result: dict[str, object] = {"points": last.points, "stage1": judged(last)}
     print("stage 1", json.dumps(result["stage1"]), flush=True)
-    last = row.avatar
     if stage2:
         torch.cuda.reset_peak_memory_stats()
-        last, seconds, steps = train_second(settings, paths, row, split.train)
-        result["stage2"] = judged(last, row.refined, seconds, steps)
+        last = train_second(settings, paths, last, split.train)
+        result["stage2"] = judged(last)
     if sheet is not None:
-        write_sheet(sheet, last, row.refined, paths, split.heldout, settings.render.backend)
+        write_sheet(sheet, last.avatar, last.refined, paths, split.heldout, settings.render.backend)
     return result
-
-
-def train_second(settings: Settings, paths: SubjectPaths, row: TrainedRow, train: list[int]) -> tuple[Avatar, float, int]:
-    """Stage 2 on top of a finished stage 1, as the stage does, without checkpoints; the avatar, seconds and steps."""
-    section, device = settings.chosen.train_stage2, row.avatar.device
-    torch.manual_seed(settings.seed)
-    track, frames = row.refined, load_training_frames(paths, row.refined, train)
-    row.avatar.known_poses = track.body_pose[frames.rows].to(device)
-    avatar = grow(row.avatar, section).to(device)
-    if section.pose_encoder is not None:
-        maps = [avatar.position_map(track_pose(track, each)).cpu() for each in frames.rows.tolist()]
-        frames = dataclasses.replace(frames, position_maps=torch.stack(maps))
-    options = options_from(section.training, TrainingOptions)
-    training = Training(avatar, PoseCorrection(track), frames, options, lpips=None, backend=settings.render.backend, seed=settings.seed)
-    start = time.perf_counter()
-    run_training(training, on_step=lambda _: None, stop_asked=lambda: False)
-    torch.cuda.synchronize()
-    seconds = time.perf_counter() - start
-    return avatar.eval().requires_grad_(False), seconds, training.step_number
 
 
 @torch.no_grad()

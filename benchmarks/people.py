@@ -87,25 +87,30 @@ def measure(member: Member, folder: Path, settings: Settings) -> dict[str, objec
     clip, truth = read_clip(member.paths), member.truth()
     track = read_track(folder / "track.npz", made_by="fit_smpl")
     record, spent = json.loads((folder / "fit.json").read_text()), json.loads((folder / "seconds.json").read_text())
-    joints, wanted = fitted_joints(track, settings.body.model), true_joints(truth, clip.source_frames)
-    errors = compare(joints, wanted)
-    per_frame, worst = errors.rooted.mean(1), int(errors.rooted.mean(1).argmax())
-    sides = wrong_sides(joints, wanted)
-    turned = heading_errors(track, truth, clip)
+    errors = compare(fitted_joints(track, settings.body.model), true_joints(truth, clip.source_frames))
     ceiling = naked_iou(member, clip, settings)
-    height = true_height(member)
+    return motion_figures(member, track, settings) | {
+        "depth_mm": _mean(errors.depth), "distance_m": _mean(errors.distance, 2),
+        "iou": record["iou_mean"], "iou_ceiling": _mean(np.nanmean(ceiling), 4),
+        "height_m": round(record["height_m"], 3), "true_height_m": round(true_height(member), 3),
+        "height_at_known_distance_m": round(known_distance_height(record, track, errors, true_K(truth, clip)), 3),
+        "looks_down_deg": round(record["camera_looks_down_deg"], 2), "true_looks_down_deg": round(true_tilt(truth), 2),
+        "reprojection_share": record["reprojection_share_of_height"], "seconds_per_frame": round(spent["fit"] / spent["frames"], 3), "processor_seconds_per_frame": round(spent["processor"] / spent["frames"], 3),
+    }  # fmt: skip
+
+
+def motion_figures(member: Member, track: BodyTrack, settings: Settings) -> dict[str, object]:
+    """How far a motion is from the true one: joints, heading, sides of depth; of a turn also by itself."""
+    clip, truth = read_clip(member.paths), member.truth()
+    joints, wanted = fitted_joints(track, settings.body.model), true_joints(truth, clip.source_frames)
+    errors, sides, turned = compare(joints, wanted), wrong_sides(joints, wanted), heading_errors(track, truth, clip)
+    per_frame, worst = errors.rooted.mean(1), int(errors.rooted.mean(1).argmax())
     row = {
         "frames": len(per_frame), "mpjpe": _mean(per_frame), "pa": _mean(errors.aligned), "worst_frame": worst, "worst_mpjpe": _mean(per_frame[worst]),
-        "depth_mm": _mean(errors.depth), "distance_m": _mean(errors.distance, 2),
         "flipped_frames": int((turned > TURNED).sum()), "heading_worst_deg": _mean(turned.max()),
         "wrong_side_frames": {limb: longest_run(wrong) for limb, wrong in sides.items()},
         "wrong_side_share": _mean(np.mean(list(sides.values())), 3),
-        "iou": record["iou_mean"], "iou_ceiling": _mean(np.nanmean(ceiling), 4),
-        "height_m": round(record["height_m"], 3), "true_height_m": round(height, 3),
-        "height_at_known_distance_m": round(known_distance_height(record, track, errors, true_K(truth, clip)), 3),
         "focal_share": round(float(track.K[0, 0]) / float(true_K(truth, clip)[0, 0]), 3),
-        "looks_down_deg": round(record["camera_looks_down_deg"], 2), "true_looks_down_deg": round(true_tilt(truth), 2),
-        "reprojection_share": record["reprojection_share_of_height"], "seconds_per_frame": round(spent["fit"] / spent["frames"], 3), "processor_seconds_per_frame": round(spent["processor"] / spent["frames"], 3),
         "joints": {name: [_mean(errors.rooted[:, j]), _mean(errors.aligned[:, j])] for name, j in JOINTS.items()},
     }  # fmt: skip
     if member.name == "demo":
@@ -124,16 +129,10 @@ JOINTS = {
 
 
 def measure_look(member: Member, folder: Path, settings: Settings) -> dict[str, object]:
-    """Errors of the joints after the stage refine_fit, and what it found."""
-    clip, truth, record = read_clip(member.paths), member.truth(), json.loads((folder / "refined.json").read_text())
-    track = read_track(folder / "track.npz", made_by="refine_fit")
-    errors = compare(fitted_joints(track, settings.body.model), true_joints(truth, clip.source_frames))
-    return {
-        "mpjpe": _mean(errors.rooted), "pa": _mean(errors.aligned), "worst_mpjpe": _mean(errors.rooted.mean(1).max()),
-        "focal_share": round(float(track.K[0, 0]) / float(true_K(truth, clip)[0, 0]), 3),
-        "points_off_px": record.get("points_off_px"), "iou": record.get("iou_mean"), "kept": record["kept"], "seconds": record.get("seconds"),
-        "joints": {name: [_mean(errors.rooted[:, j]), _mean(errors.aligned[:, j])] for name, j in JOINTS.items()},
-    }  # fmt: skip
+    """The motion after the stage refine_fit, and what that found."""
+    record = json.loads((folder / "refined.json").read_text())
+    found = motion_figures(member, read_track(folder / "track.npz", made_by="refine_fit"), settings)
+    return found | {"points_off_px": record.get("points_off_px"), "iou": record.get("iou_mean"), "kept": record["kept"], "seconds": record.get("seconds")}
 
 
 def refine(member: Member, settings: Settings) -> dict[str, object]:
@@ -241,9 +240,10 @@ def print_means(people: dict[str, dict]) -> None:
             mpjpe, pa = (np.mean([row[k] for row in rows]) for k in ("mpjpe", "pa"))
             target = TARGETS.get(name)
             print(f"{name:16s} mean of {len(rows)}: MPJPE {mpjpe:.1f}  PA {pa:.1f}" + (f"  target {target['mpjpe']:.0f} / {target['pa']:.0f}" if target else ""))
-    turns = [row["fit"]["turntable"] for row in people.values() if "turntable" in row["fit"]]
-    if turns:
-        print(f"turntables       MPJPE {np.mean([t['mpjpe'] for t in turns]):.1f}  PA {np.mean([t['pa'] for t in turns]):.1f}  target 40 / 25")
+    for name in ("fit", "look"):
+        turns = [row[name]["turntable"] for row in people.values() if "turntable" in row.get(name, {})]
+        if turns:
+            print(f"turntables, {name}  MPJPE {np.mean([t['mpjpe'] for t in turns]):.1f}  PA {np.mean([t['pa'] for t in turns]):.1f}  target 40 / 25")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
 """How good an avatar is after so many minutes, and what each ingredient is worth: one row a change, same seed, same split.
 
-Every row trains stage 1 on the prepared subject (frames/, masks/, fit/, fit_refined/ must be there) and is scored on held-out frames and,
-where the truth is known, on the truth's other cameras and its second motion, after one similarity transform for the clip.
+Every row trains stage 1, and stage 2 on top of it where that is asked for, on the prepared subject (frames/, masks/, fit/, fit_refined/
+must be there). Each stage is scored on held-out frames and, where the truth is known, on the truth's other cameras and its second motion,
+after one similarity transform for the clip. Held-out poses are refitted with stage 1 for both, as `evaluate` does.
 
     python -m benchmarks.quality --minutes 3                          all rows, fitted poses
     python -m benchmarks.quality --exact --rows base no_light         true rotations, two rows
+    python -m benchmarks.quality --rows base --minutes 10 --stage2    both stages, in ten minutes together
     python -m benchmarks.quality --subject ada bela --rows base       others of the generated cast, or any prepared subject's name
     python -m benchmarks.quality --out benchmarks/reports/quality.json
 """
@@ -50,8 +52,10 @@ from tasks.scoring import (
     score_picture, track_joints,
 )  # fmt: skip
 from tasks.settings import PARAMS_FILE, Settings, check_settings
+from tasks.train_stage2 import grow
 from tasks.training_run import find_device, load_training_frames, look_of
 
+ENDLESS = 10**6  # steps, where minutes say when it is over
 ROWS: dict[str, dict[str, object]] = {  # what differs from the preset, by its path in params.yaml
     "base": {},
     "no_light": {"train_stage1.light_degree": 0},
@@ -81,7 +85,7 @@ def main() -> None:
         for name in arguments.rows:
             settings = for_subject(changed(values, ROWS[name], arguments), subject)
             key = name if subject is None else f"{subject} {name}"
-            report["rows"][key] = measure(settings, exact=arguments.exact)
+            report["rows"][key] = measure(settings, exact=arguments.exact, stage2=arguments.stage2)
             print(key, json.dumps(report["rows"][key]), flush=True)
             if arguments.out:
                 write_json(arguments.out, report)
@@ -107,12 +111,13 @@ def for_person(settings: Settings, member: Member) -> Settings:
 
 def read_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=None, help="training time; default: the preset's")
+    parser.add_argument("--minutes", type=float, default=None, help="training time of all stages together, as many steps as it allows; default: the preset's")
     parser.add_argument("--steps", type=int, default=None, help="training steps; default: the preset's")
     parser.add_argument("--refit-steps", type=int, default=None, help="of each held-out frame's pose, most of the scoring's time")
     parser.add_argument("--subject", nargs="+", default=None, help="of the cast, or prepared ones; default: the subject of params.yaml")
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
     parser.add_argument("--exact", action="store_true", help="the truth's bones, motion and camera, kept")
+    parser.add_argument("--stage2", action="store_true", help="train and score stage 2 too")
     parser.add_argument("--out", type=Path, default=None)
     return parser.parse_args()
 
@@ -121,9 +126,7 @@ def changed(values: dict, changes: dict[str, object], arguments: argparse.Namesp
     """The settings with some values of the chosen preset replaced."""
     values = copy.deepcopy(values)
     overrides = dict(changes)
-    for name, value in (("max_minutes", arguments.minutes), ("steps", arguments.steps)):
-        if value is not None:
-            overrides[f"train_stage1.training.{name}"] = value
+    overrides |= limits(values["presets"][values["preset"]], arguments)
     if arguments.refit_steps is not None:
         values["evaluate"]["refit_steps"] = arguments.refit_steps
     if arguments.exact:
@@ -137,7 +140,21 @@ def changed(values: dict, changes: dict[str, object], arguments: argparse.Namesp
     return check_settings(values, name="the row's settings")
 
 
-def measure(settings: Settings, *, exact: bool) -> dict[str, object]:
+def limits(preset: dict, arguments: argparse.Namespace) -> dict[str, object]:
+    """How long the stages train, by their paths in params.yaml: minutes are shared out as the preset's own are."""
+    stages = ("train_stage1", "train_stage2") if arguments.stage2 else ("train_stage1",)
+    overrides: dict[str, object] = {}
+    if arguments.minutes is not None:
+        own = {stage: preset[stage]["training"]["max_minutes"] for stage in stages}
+        for stage in stages:
+            overrides[f"{stage}.training.max_minutes"] = arguments.minutes * own[stage] / sum(own.values())
+            overrides[f"{stage}.training.steps"] = ENDLESS
+    if arguments.steps is not None:
+        overrides["train_stage1.training.steps"] = arguments.steps
+    return overrides
+
+
+def measure(settings: Settings, *, exact: bool, stage2: bool = False) -> dict[str, object]:
     """Train one row and score it."""
     paths = subject_paths(settings.subject.name)
     clip, truth = read_clip(paths), read_truth(Path(settings.subject.truth))
@@ -147,14 +164,21 @@ def measure(settings: Settings, *, exact: bool) -> dict[str, object]:
     if exact:
         track = exact_track(track, clip, truth, body)
 
+    def scored(avatar: Avatar) -> dict[str, object]:
+        return score(paths, settings, avatar, track, trained.refined, refitted, split.heldout, clip, truth, body)
+
     trained = train_avatar(settings, paths, track, split.train, body)
-    scores = score(paths, settings, trained.avatar, track, trained.refined, split.heldout, clip, truth, body)
-    return {"steps": trained.steps, "seconds": trained.seconds, "points": trained.points, **scores}
+    refitted = refit(paths, settings, trained.avatar, trained.refined, split.heldout)
+    row = {"steps": trained.steps, "seconds": trained.seconds, "points": trained.points, **scored(trained.avatar)}
+    if stage2:
+        second = train_second(settings, paths, trained, split.train)
+        row["stage2"] = {"steps": second.steps, "seconds": second.seconds, **scored(second.avatar)}
+    return row
 
 
 @dataclass(frozen=True)
 class TrainedRow:
-    """Stage 1 of one row: the avatar, the motion after joint refinement, and what it took."""
+    """One stage of one row: the avatar, the motion after joint refinement, and what it took."""
 
     avatar: Avatar
     refined: BodyTrack
@@ -175,9 +199,7 @@ def train_avatar(settings: Settings, paths: SubjectPaths, track: BodyTrack, trai
     frames = load_training_frames(paths, track, train)
     options = options_from(section.training, TrainingOptions)
     training = Training(avatar, correction, frames, options, lpips=None, backend=backend, seed=settings.seed)
-    start, processor = time.perf_counter(), time.process_time()
-    run_training(training, on_step=lambda _: None, stop_asked=lambda: False)
-    seconds = {"wall": round(time.perf_counter() - start, 1), "processor": round(time.process_time() - processor, 1)}
+    seconds = timed_training(training)
     settle_statistics(avatar)
     if options.rates.poses is not None:
         keep_what_helps(avatar, correction, frames, backend=backend)
@@ -186,6 +208,31 @@ def train_avatar(settings: Settings, paths: SubjectPaths, track: BodyTrack, trai
     fill_unseen(avatar, point_visibility(avatar, refined, frames.rows, refined.camera, backend=backend) > SEEN_SHARE)
     avatar.requires_grad_(False)
     return TrainedRow(avatar, refined, training.step_number, atlas.num_points, seconds)
+
+
+def train_second(settings: Settings, paths: SubjectPaths, row: TrainedRow, train: list[int]) -> TrainedRow:
+    """Stage 2 on top of a finished stage 1, as the stage does, without checkpoints."""
+    section, device = settings.chosen.train_stage2, row.avatar.device
+    torch.manual_seed(settings.seed)
+    track, frames = row.refined, load_training_frames(paths, row.refined, train)
+    row.avatar.known_poses = track.body_pose[frames.rows].to(device)
+    avatar = grow(row.avatar, section).to(device)
+    if section.pose_encoder is not None:
+        maps = [avatar.position_map(track_pose(track, each)).cpu() for each in frames.rows.tolist()]
+        frames = dataclasses.replace(frames, position_maps=torch.stack(maps))
+    options = options_from(section.training, TrainingOptions)
+    training = Training(avatar, PoseCorrection(track), frames, options, lpips=None, backend=settings.render.backend, seed=settings.seed)
+    seconds = timed_training(training)
+    return TrainedRow(avatar.eval().requires_grad_(False), track, training.step_number, row.points, seconds)
+
+
+def timed_training(training: Training) -> dict[str, float]:
+    """Train to the end; seconds by the wall's clock and by the processor's."""
+    start, processor = time.perf_counter(), time.process_time()
+    run_training(training, on_step=lambda _: None, stop_asked=lambda: False)
+    if training.device.type == "cuda":
+        torch.cuda.synchronize()
+    return {"wall": round(time.perf_counter() - start, 1), "processor": round(time.process_time() - processor, 1)}
 
 
 def exact_track(track: BodyTrack, clip: ClipInfo, truth: Truth | None, body: BodyModel) -> BodyTrack:
@@ -222,15 +269,19 @@ def betas_of_bones(bones: Float[np.ndarray, "J 3"], body: BodyModel, *, spread: 
     return torch.linalg.lstsq(rows, torch.cat([wanted[1:].flatten() / spread, wanted.new_zeros(body.num_betas)])).solution.float()
 
 
+def refit(paths: SubjectPaths, settings: Settings, avatar: Avatar, refined: BodyTrack, heldout: list[int]) -> BodyTrack:
+    """The motion with the poses of held-out frames refitted to their pictures."""
+    frames = load_training_frames(paths, refined, heldout)
+    return refine_poses(avatar, refined, frames, steps=settings.evaluate.refit_steps, backend=settings.render.backend)
+
+
 def score(
-    paths: SubjectPaths, settings: Settings, avatar: Avatar, fitted: BodyTrack, refined: BodyTrack, heldout: list[int], clip: ClipInfo,
-    truth: Truth | None, body: BodyModel,
+    paths: SubjectPaths, settings: Settings, avatar: Avatar, fitted: BodyTrack, refined: BodyTrack, refitted: BodyTrack, heldout: list[int],
+    clip: ClipInfo, truth: Truth | None, body: BodyModel,
 ) -> dict[str, object]:  # fmt: skip
     """Held-out frames with stored and refitted poses; with truth also other cameras, second motion and joints."""
     viewer = Viewer(avatar, backend=settings.render.backend)
     frames = load_training_frames(paths, refined, heldout)
-    steps, backend = settings.evaluate.refit_steps, settings.render.backend
-    refitted = refine_poses(avatar, refined, frames, steps=steps, backend=backend)
 
     def on_heldout(track: BodyTrack) -> dict[str, float | None]:
         rows = enumerate(frames.rows.tolist())

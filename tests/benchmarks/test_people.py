@@ -10,7 +10,7 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from benchmarks.accuracy_page import END, PAGE, START, judged, tables
+from benchmarks.accuracy_page import END, PAGE, START, WORDS, judged, tables
 from benchmarks.cast import FILM, MEMBERS, Member, _keep_current, film_settings, stage_keys, true_K
 from benchmarks.people import heading_errors, known_distance_height, longest_run, wrong_sides
 from benchmarks.quality import for_person
@@ -130,14 +130,23 @@ def fitted(**changes: object) -> dict[str, object]:
 @pytest.mark.parametrize(
     ("changes", "missed"),
     [
-        ({}, None), ({"mpjpe": 61.0}, "the fit, mean"), ({"pa": 41.0}, "the fit, mean"), ({"height_at_known_distance_m": 1.76}, "height where"),
-        ({"iou": 0.89}, "silhouette"), ({"flipped_frames": 1}, "frames that face"), ({"wrong_side_frames": {"left leg": 6}}, "a limb on"),
-        ({"turntable": {"mpjpe": 41.0, "pa": 20.0}}, "turntables"),
+        ({}, None), ({"mpjpe": 61.0}, "{}, mean"), ({"pa": 41.0}, "{}, mean"), ({"height_at_known_distance_m": 1.76}, "height where"),
+        ({"iou": 0.89}, "silhouette"), ({"flipped_frames": 1}, "frames that face the wrong way, {}"),
+        ({"wrong_side_frames": {"left leg": 6}}, "a limb on the wrong side, longest, {}"), ({"turntable": {"mpjpe": 41.0, "pa": 20.0}}, "turntables, {}"),
     ],
 )  # fmt: skip
 def test_a_missed_target_is_said_to_be(changes: dict, missed: str | None) -> None:
     said = [what for what, *_, met in judged({"somebody": {"fit": fitted(**changes)}}) if not met]
-    assert len(said) == (missed is not None) and all(what.startswith(missed) for what in said)
+    assert len(said) == (missed is not None) and all(what.startswith(missed.format(WORDS["fit"])) for what in said)
+
+
+@pytest.mark.parametrize(
+    ("changes", "missed"),
+    [({}, None), ({"pa": 41.0}, "{}, mean"), ({"flipped_frames": 1}, "frames that face the wrong way, {}"), ({"turntable": {"mpjpe": 30.0, "pa": 26.0}}, "turntables, {}")],
+)  # fmt: skip
+def test_what_the_look_makes_of_a_fit_is_judged_by_itself(changes: dict, missed: str | None) -> None:
+    said = [what for what, *_, met in judged({"somebody": {"fit": fitted(), "look": fitted(**changes)}}) if not met]
+    assert len(said) == (missed is not None) and all(what.startswith(missed.format(WORDS["look"])) for what in said)
 
 
 def test_a_wrong_focal_length_is_compared_with_the_right_one() -> None:
