@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.generated import write_between
 from benchmarks.people import LONGEST_WRONG_SIDE, REPORT, TARGETS
 
 PAGE = Path("docs/accuracy.md")
@@ -22,9 +23,7 @@ WORDS = {
 
 def main() -> None:
     report = json.loads(REPORT.read_text(encoding="utf-8"))
-    page = PAGE.read_text(encoding="utf-8")
-    head, rest = page.split(START)
-    PAGE.write_text(f"{head}{START}\n\n{tables(report)}\n\n{END}{rest.split(END)[1]}", encoding="utf-8")
+    write_between(PAGE, START, END, tables(report))
 
 
 def tables(report: dict) -> str:

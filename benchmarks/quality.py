@@ -2,13 +2,13 @@
 
 Every row trains stage 1, and stage 2 on top of it where that is asked for, on the prepared subject (frames/, masks/, fit/, fit_refined/
 must be there). Each stage is scored on held-out frames and, where the truth is known, on the truth's other cameras and its second motion,
-after one similarity transform for the clip. Held-out poses are refitted with stage 1 for both, as `evaluate` does.
+after one similarity transform for the clip. Held-out poses are also refitted, with stage 1 for both, as `evaluate` does; true ones are not.
 
     python -m benchmarks.quality --minutes 3                          all rows, fitted poses
     python -m benchmarks.quality --exact --rows base no_light         true rotations, two rows
-    python -m benchmarks.quality --rows base --minutes 10 --stage2    both stages, in ten minutes together
+    python -m benchmarks.quality --rows base --minutes 3 10 --stage2  both stages, in three and in ten minutes together
     python -m benchmarks.quality --subject ada bela --rows base       others of the generated cast, or any prepared subject's name
-    python -m benchmarks.quality --out benchmarks/reports/quality.json
+    python -m benchmarks.quality --exact --steps 900 --out benchmarks/reports/quality_ablation.json      docs/quality.md shows such reports
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ from __future__ import annotations
 import argparse
 import copy
 import dataclasses
+import itertools
 import json
 import os
 import platform
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,15 +82,22 @@ ROWS: dict[str, dict[str, object]] = {  # what differs from the preset, by its p
 def main() -> None:
     arguments = read_arguments()
     values = YAML(typ="safe", pure=True).load(PARAMS_FILE.read_text(encoding="utf-8"))
-    report: dict[str, object] = {"machine": f"{platform.machine()}, {os.cpu_count()} cores", "commit": code_commit(), "minutes": arguments.minutes, "exact": arguments.exact, "rows": {}}
-    for subject in arguments.subject or [None]:
-        for name in arguments.rows:
-            settings = for_subject(changed(values, ROWS[name], arguments), subject)
-            key = name if subject is None else f"{subject} {name}"
-            report["rows"][key] = measure(settings, exact=arguments.exact, stage2=arguments.stage2)
-            print(key, json.dumps(report["rows"][key]), flush=True)
-            if arguments.out:
-                write_json(arguments.out, report)
+    report: dict[str, object] = {
+        "command": "python -m benchmarks.quality " + " ".join(sys.argv[1:]), "commit": code_commit(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores", "rows": {},
+    }  # fmt: skip
+    for subject, minutes, name in itertools.product(arguments.subject or [None], arguments.minutes or [None], arguments.rows):
+        settings = for_subject(changed(values, ROWS[name], arguments, minutes), subject)
+        key = row_name(subject, minutes, name)
+        report["rows"][key] = measure(settings, exact=arguments.exact, stage2=arguments.stage2)
+        print(key, json.dumps(report["rows"][key]), flush=True)
+        if arguments.out:
+            write_json(arguments.out, report)
+
+
+def row_name(subject: str | None, minutes: float | None, name: str) -> str:
+    """What a row is called in the report."""
+    return ", ".join(part for part in (subject, None if minutes is None else f"{minutes:g} min", name) if part)
 
 
 def for_subject(settings: Settings, subject: str | None) -> Settings:
@@ -111,7 +120,7 @@ def for_person(settings: Settings, member: Member) -> Settings:
 
 def read_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=None, help="training time of all stages together, as many steps as it allows; default: the preset's")
+    parser.add_argument("--minutes", type=float, nargs="+", default=None, help="training time of all stages together, as many steps as it allows; several give a row each; default: the preset's")
     parser.add_argument("--steps", type=int, default=None, help="training steps; default: the preset's")
     parser.add_argument("--refit-steps", type=int, default=None, help="of each held-out frame's pose, most of the scoring's time")
     parser.add_argument("--subject", nargs="+", default=None, help="of the cast, or prepared ones; default: the subject of params.yaml")
@@ -122,11 +131,11 @@ def read_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def changed(values: dict, changes: dict[str, object], arguments: argparse.Namespace) -> Settings:
+def changed(values: dict, changes: dict[str, object], arguments: argparse.Namespace, minutes: float | None) -> Settings:
     """The settings with some values of the chosen preset replaced."""
     values = copy.deepcopy(values)
     overrides = dict(changes)
-    overrides |= limits(values["presets"][values["preset"]], arguments)
+    overrides |= limits(values["presets"][values["preset"]], arguments, minutes)
     if arguments.refit_steps is not None:
         values["evaluate"]["refit_steps"] = arguments.refit_steps
     if arguments.exact:
@@ -140,14 +149,14 @@ def changed(values: dict, changes: dict[str, object], arguments: argparse.Namesp
     return check_settings(values, name="the row's settings")
 
 
-def limits(preset: dict, arguments: argparse.Namespace) -> dict[str, object]:
+def limits(preset: dict, arguments: argparse.Namespace, minutes: float | None) -> dict[str, object]:
     """How long the stages train, by their paths in params.yaml: minutes are shared out as the preset's own are."""
     stages = ("train_stage1", "train_stage2") if arguments.stage2 else ("train_stage1",)
     overrides: dict[str, object] = {}
-    if arguments.minutes is not None:
+    if minutes is not None:
         own = {stage: preset[stage]["training"]["max_minutes"] for stage in stages}
         for stage in stages:
-            overrides[f"{stage}.training.max_minutes"] = arguments.minutes * own[stage] / sum(own.values())
+            overrides[f"{stage}.training.max_minutes"] = minutes * own[stage] / sum(own.values())
             overrides[f"{stage}.training.steps"] = ENDLESS
     if arguments.steps is not None:
         overrides["train_stage1.training.steps"] = arguments.steps
@@ -168,7 +177,7 @@ def measure(settings: Settings, *, exact: bool, stage2: bool = False) -> dict[st
         return score(paths, settings, avatar, track, trained.refined, refitted, split.heldout, clip, truth, body)
 
     trained = train_avatar(settings, paths, track, split.train, body)
-    refitted = refit(paths, settings, trained.avatar, trained.refined, split.heldout)
+    refitted = None if exact else refit(paths, settings, trained.avatar, trained.refined, split.heldout)
     row = {"steps": trained.steps, "seconds": trained.seconds, "points": trained.points, **scored(trained.avatar)}
     if stage2:
         second = train_second(settings, paths, trained, split.train)
@@ -276,10 +285,10 @@ def refit(paths: SubjectPaths, settings: Settings, avatar: Avatar, refined: Body
 
 
 def score(
-    paths: SubjectPaths, settings: Settings, avatar: Avatar, fitted: BodyTrack, refined: BodyTrack, refitted: BodyTrack, heldout: list[int],
+    paths: SubjectPaths, settings: Settings, avatar: Avatar, fitted: BodyTrack, refined: BodyTrack, refitted: BodyTrack | None, heldout: list[int],
     clip: ClipInfo, truth: Truth | None, body: BodyModel,
 ) -> dict[str, object]:  # fmt: skip
-    """Held-out frames with stored and refitted poses; with truth also other cameras, second motion and joints."""
+    """Held-out frames with stored poses and, where they are given, refitted ones; with truth also other cameras, second motion and joints."""
     viewer = Viewer(avatar, backend=settings.render.backend)
     frames = load_training_frames(paths, refined, heldout)
 
@@ -288,7 +297,7 @@ def score(
         pictures = ((viewer.see(track_pose(track, row), track.camera), frames.images[k], frames.masks[k]) for k, row in rows)
         return mean_scores(score_picture(seen, on_white(i, m), m.astype(np.float32) / 255, None) for seen, i, m in pictures)
 
-    scores: dict[str, object] = {"heldout": on_heldout(refined), "heldout_refitted": on_heldout(refitted)}
+    scores: dict[str, object] = {"heldout": on_heldout(refined)} | ({} if refitted is None else {"heldout_refitted": on_heldout(refitted)})
     if truth is None:
         return scores
     ours, theirs = common_joints(track_joints(refined, body), truth.clip.joints[clip.source_frames])
