@@ -1,4 +1,4 @@
-"""Writes the tables of docs/quality.md from the reports of benchmarks/quality.py.
+"""Writes the tables of docs/quality.md from the reports of benchmarks/quality.py, and of benchmarks/people.py where that has trained.
 
     python -m benchmarks.quality_page
 """
@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 
 from benchmarks.generated import write_between
+from benchmarks.people import REPORT as PEOPLE
 
 PAGE, REPORTS = Path("docs/quality.md"), Path("benchmarks/reports")
 TABLES = {  # report: heading
@@ -25,6 +26,9 @@ COLUMNS = {  # name: what is scored
 
 def main() -> None:
     reports = {heading: json.loads((REPORTS / name).read_text(encoding="utf-8")) for name, heading in TABLES.items() if (REPORTS / name).exists()}
+    people = json.loads(PEOPLE.read_text(encoding="utf-8"))
+    trained = {name: row["refined"] for name, row in people["people"].items() if "refined" in row}
+    reports |= {"Six people, stage 1 on their own fits": people | {"rows": trained}} if trained else {}
     write_between(PAGE, START, END, "\n\n".join(section(heading, report) for heading, report in reports.items()))
 
 
