@@ -121,7 +121,7 @@ def for_person(settings: Settings, member: Member) -> Settings:
 def read_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, nargs="+", default=None, help="training time of all stages together, as many steps as it allows; several give a row each; default: the preset's")
-    parser.add_argument("--steps", type=int, default=None, help="training steps; default: the preset's")
+    parser.add_argument("--steps", type=int, default=None, help="training steps of stage 1; default: the preset's")
     parser.add_argument("--refit-steps", type=int, default=None, help="of each held-out frame's pose, most of the scoring's time")
     parser.add_argument("--subject", nargs="+", default=None, help="of the cast, or prepared ones; default: the subject of params.yaml")
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
@@ -150,11 +150,11 @@ def changed(values: dict, changes: dict[str, object], arguments: argparse.Namesp
 
 
 def limits(preset: dict, arguments: argparse.Namespace, minutes: float | None) -> dict[str, object]:
-    """How long the stages train, by their paths in params.yaml: minutes are shared out as the preset's own are."""
+    """How long the stages train, by their paths in params.yaml: minutes are shared out as the preset's own are, evenly where it has none."""
     stages = ("train_stage1", "train_stage2") if arguments.stage2 else ("train_stage1",)
     overrides: dict[str, object] = {}
     if minutes is not None:
-        own = {stage: preset[stage]["training"]["max_minutes"] for stage in stages}
+        own = {stage: preset[stage]["training"]["max_minutes"] or 1.0 for stage in stages}
         for stage in stages:
             overrides[f"{stage}.training.max_minutes"] = minutes * own[stage] / sum(own.values())
             overrides[f"{stage}.training.steps"] = ENDLESS

@@ -36,6 +36,12 @@ def test_both_stages_share_the_minutes_as_the_preset_does(values: dict) -> None:
     assert both.train_stage2.training.steps == ENDLESS
 
 
+def test_a_preset_without_a_limit_shares_the_minutes_evenly(values: dict) -> None:
+    values["preset"] = "paper"
+    both = changed(values, {}, arguments(stage2=True), 10.0).chosen
+    assert both.train_stage1.training.max_minutes == both.train_stage2.training.max_minutes == 5.0
+
+
 def test_true_poses_stay_as_they_are(values: dict) -> None:
     assert changed(values, {}, arguments(exact=True), None).chosen.train_stage1.training.rates.poses is None
 
