@@ -8,4 +8,5 @@ from pathlib import Path
 def write_between(page: Path, start: str, end: str, text: str) -> None:
     """Replace what stands between the marks on a page; all else stays. ValueError where a mark is missing."""
     head, rest = page.read_text(encoding="utf-8").split(start)
-    page.write_text(f"{head}{start}\n\n{text}\n\n{end}{rest.split(end)[1]}", encoding="utf-8")
+    _, tail = rest.split(end)
+    page.write_text(f"{head}{start}\n\n{text}\n\n{end}{tail}", encoding="utf-8")

@@ -38,6 +38,14 @@ def test_only_what_stands_between_the_marks_is_replaced(tmp_path: Path) -> None:
         write_between(page, "(a)", "(b)", "new")
 
 
+def test_a_page_without_its_end_mark_stays_as_it_is(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("before\n(a)\nold")
+    with pytest.raises(ValueError, match="unpack"):
+        write_between(page, "(a)", "(b)", "new")
+    assert page.read_text() == "before\n(a)\nold"
+
+
 def test_the_page_has_its_marks() -> None:
     text = (PROJECT / PAGE).read_text(encoding="utf-8")
     assert text.index(START) < text.index(END)
