@@ -1,6 +1,7 @@
 """What joint refinement makes of poses that are known to be wrong: the true motion, disturbed, trained on, and compared with the truth.
 
-    python -m benchmarks.disturbed_poses --seeds 20 --steps 600 --every 2 --out benchmarks/reports/disturbed_poses.json
+    python -m benchmarks.disturbed_poses --jobs 2 --out benchmarks/reports/disturbed_poses.json
+    python -m benchmarks.disturbed_poses --seeds 4 --steps 600 --every 2                          a quicker look
 
 Every joint is turned by DEGREES and the body moved by SHIFT_M (root mean squares over the clip) in random directions that change
 about every WANDER seconds, as the errors of a fit do: noise of single frames would be too easy. The truth is the motion before
@@ -15,7 +16,11 @@ import argparse
 import json
 import os
 import platform
+import sys
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -39,19 +44,21 @@ WANDER = 0.5  # s between the knots of the disturbance
 
 def main() -> None:
     arguments = read_arguments()
-    settings, member = load_settings(), MEMBERS[arguments.person]
+    member, settings = MEMBERS[arguments.person], settings_for(arguments.person, arguments.steps)
     prepare(member, settings, as_is=arguments.as_is)
     fit_variant(member, "fit", settings, as_is=arguments.as_is)
-    settings = with_steps(for_person(settings, member), arguments.steps)
     report = {
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores", "commit": code_commit(), "person": member.name, "steps": arguments.steps,
-        "every": arguments.every, "degrees": DEGREES, "shift_m": SHIFT_M, "seeds": [],
+        "command": "python -m benchmarks.disturbed_poses " + " ".join(sys.argv[1:]), "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "commit": code_commit(), "person": member.name, "steps": settings.chosen.train_stage1.training.steps, "every": arguments.every,
+        "degrees": DEGREES, "shift_m": SHIFT_M, "seeds": [],
     }  # fmt: skip
-    for seed in range(arguments.seeds):
-        report["seeds"].append(recover(settings, member.name, seed, every=arguments.every))
-        print(json.dumps(report["seeds"][-1]), flush=True)
-        if arguments.out:
-            write_json(arguments.out, report)
+    threads = max(1, torch.get_num_threads() // arguments.jobs)
+    with ProcessPoolExecutor(arguments.jobs, get_context("spawn"), torch.set_num_threads, (threads,)) as workers:
+        for row in workers.map(partial(recover, member.name, steps=arguments.steps, every=arguments.every), range(arguments.seeds)):
+            report["seeds"].append(row)
+            print(json.dumps(row), flush=True)
+            if arguments.out:
+                write_json(arguments.out, report)
     recovered = [row["recovered"] for row in report["seeds"]]
     worse, frames = (sum(row[k] for row in report["seeds"]) for k in ("worse", "frames"))
     print(f"recovered {np.mean(recovered):.0%} (least {min(recovered):.0%}), target 60%; {worse} of {frames} frames end worse, target none")
@@ -63,22 +70,24 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--steps", type=int, default=None, help="training steps; default: the preset's")
     parser.add_argument("--every", type=int, default=1, help="train on every n-th of the training frames")
+    parser.add_argument("--jobs", type=int, default=1, help="seeds at a time; they share the threads")
     parser.add_argument("--as-is", action="store_true", help="remake nothing that is there, though its code has changed")
     parser.add_argument("--out", type=Path, default=None)
     return parser.parse_args()
 
 
-def with_steps(settings: Settings, steps: int | None) -> Settings:
-    """The settings with another number of training steps, and no limit of time: every machine does the same."""
+def settings_for(person: str, steps: int | None) -> Settings:
+    """The settings for a person with so many training steps, None for the preset's, and no limit of time: every machine does the same."""
+    settings = for_person(load_settings(), MEMBERS[person])
     chosen = settings.chosen
     training = chosen.train_stage1.training.model_copy(update={"max_minutes": None} | ({} if steps is None else {"steps": steps}))
     preset = chosen.model_copy(update={"train_stage1": chosen.train_stage1.model_copy(update={"training": training})})
     return settings.model_copy(update={"presets": settings.presets | {settings.preset: preset}})
 
 
-def recover(settings: Settings, person: str, seed: int, *, every: int) -> dict[str, float | int]:
+def recover(person: str, seed: int, *, steps: int | None, every: int) -> dict[str, float | int]:
     """Disturb, refine, compare."""
-    paths, truth = MEMBERS[person].paths, MEMBERS[person].truth()
+    settings, paths, truth = settings_for(person, steps), MEMBERS[person].paths, MEMBERS[person].truth()
     clip, body = read_clip(paths), load_body_model(settings.body.model, uv_path=settings.body.uv)
     exact = exact_track(read_track(paths.fit / "track.npz", made_by="fit_smpl"), clip, truth, body)
     start = disturb(exact, np.asarray(clip.times), seed)
