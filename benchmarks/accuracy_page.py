@@ -1,4 +1,4 @@
-"""Writes the tables of docs/accuracy.md from the report of benchmarks/people.py, each figure beside its target.
+"""Writes the tables of docs/accuracy.md from the reports of benchmarks/people.py and benchmarks/disturbed_poses.py, each figure beside its target.
 
     python -m benchmarks.accuracy_page
 """
@@ -10,10 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.disturbed_poses import WANTED
 from benchmarks.generated import write_between
 from benchmarks.people import LONGEST_WRONG_SIDE, REPORT, TARGETS
 
 PAGE = Path("docs/accuracy.md")
+DISTURBED = Path("benchmarks/reports/disturbed_poses.json")
 START, END = "<!-- tables: python -m benchmarks.accuracy_page -->", "<!-- end of tables -->"
 WORDS = {
     "fit": "the fit on landmarks and outlines", "perfect_points": "perfect 2-D points", "focal_right": "focal length known", "focal_wrong": "focal length 1.5 times too long",
@@ -23,7 +25,8 @@ WORDS = {
 
 def main() -> None:
     report = json.loads(REPORT.read_text(encoding="utf-8"))
-    write_between(PAGE, START, END, tables(report))
+    disturbed = json.loads(DISTURBED.read_text(encoding="utf-8"))
+    write_between(PAGE, START, END, f"{tables(report)}\n\n{table_of_disturbed(disturbed)}")
 
 
 def tables(report: dict) -> str:
@@ -64,7 +67,7 @@ def table_of_targets(people: dict[str, dict]) -> str:
     """What was aimed at, what came, and whether that is met."""
     rows = ["| figure | people | measured | target | |", "|---|---|---|---|---|"]
     for what, measured, target, count, met in judged(people):
-        rows.append(f"| {what} | {count} | {measured} | {target} | {'met' if met else '**missed**'} |")
+        rows.append(f"| {what} | {count} | {measured} | {target} | {_verdict(met)} |")
     return "\n".join(rows)
 
 
@@ -89,6 +92,25 @@ def judged(people: dict[str, dict]) -> list[tuple[str, str, str, int, bool]]:
     for name in ("fit", "look"):
         found += _of_motions(WORDS[name], [row[name] for row in people.values() if name in row])
     return found
+
+
+def table_of_disturbed(report: dict) -> str:
+    """What joint refinement undoes of a known disturbance, over all seeds, and in how many frames it does harm."""
+    recovered = [row["recovered"] for row in report["seeds"]]
+    worse, frames = (sum(row[k] for row in report["seeds"]) for k in ("worse", "frames"))
+    share = float(np.mean(recovered))
+    rows = [
+        f"`{report['command']}`, {report['machine']}, commit {report['commit']}; the {report['person']}'s true motion, every joint turned by {report['degrees']:g} degrees "
+        f"and the body moved by {100 * report['shift_m']:g} cm, {report['steps']} steps of stage 1:\n",
+        "| figure | seeds | measured | target | |", "|---|---|---|---|---|",
+        f"| share of the disturbance that joint refinement undoes, mean (least) | {len(recovered)} | {share:.1%} ({min(recovered):.1%}) | {WANTED:.0%} | {_verdict(share >= WANTED)} |",
+        f"| frames that end further off than they started | {len(recovered)} | {worse} of {frames} | none | {_verdict(worse == 0)} |",
+    ]  # fmt: skip
+    return "\n".join(rows)
+
+
+def _verdict(met: bool) -> str:
+    return "met" if met else "**missed**"
 
 
 def _of_motions(words: str, motions: list[dict]) -> list[tuple[str, str, str, int, bool]]:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
+from benchmarks.accuracy_page import table_of_disturbed
 from benchmarks.disturbed_poses import DEGREES, SHIFT_M, compare_recovery, disturb
 from model.body.track import BodyTrack
 
@@ -43,3 +44,11 @@ def test_recovery_is_a_share_and_counts_frames_that_got_worse() -> None:
     end[:, 1, 0] = [0.0, 0.02, 0.13]
     found = compare_recovery(truth, start, end)
     assert found == {"before_mm": 50.0, "after_mm": 25.0, "recovered": 0.5, "worse": 1, "frames": 3}
+
+
+def test_the_page_says_how_much_is_undone_and_in_how_many_frames_it_does_harm() -> None:
+    about = {"command": "python -m it", "machine": "m", "commit": "c", "person": "demo", "degrees": 5.0, "shift_m": 0.03, "steps": 9}
+    seeds = [{"recovered": share, "worse": worse, "frames": 100} for share, worse in ((0.5, 0), (0.62, 2))]
+    missed, met = table_of_disturbed(about | {"seeds": seeds}), table_of_disturbed(about | {"seeds": [seeds[1] | {"worse": 0}]})
+    assert "| 2 | 56.0% (50.0%) | 60% | **missed** |" in missed and "| 2 | 2 of 200 | none | **missed** |" in missed
+    assert "| 1 | 62.0% (62.0%) | 60% | met |" in met and "| 1 | 0 of 100 | none | met |" in met
