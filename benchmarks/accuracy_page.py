@@ -100,7 +100,7 @@ def table_of_disturbed(report: dict) -> str:
     worse, frames = (sum(row[k] for row in report["seeds"]) for k in ("worse", "frames"))
     share = float(np.mean(recovered))
     rows = [
-        f"`{report['command']}`, {report['machine']}, commit {report['commit']}; the {report['person']}'s true motion, every joint turned by {report['degrees']:g} degrees "
+        f"`{report['command']}`, {report['machine']}, commit {report['commit']}; the true motion of {report['person']}, every joint turned by {report['degrees']:g} degrees "
         f"and the body moved by {100 * report['shift_m']:g} cm, {report['steps']} steps of stage 1:\n",
         "| figure | seeds | measured | target | |", "|---|---|---|---|---|",
         f"| share of the disturbance that joint refinement undoes, mean (least) | {len(recovered)} | {share:.1%} ({min(recovered):.1%}) | {WANTED:.0%} | {_verdict(share >= WANTED)} |",
