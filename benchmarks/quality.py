@@ -60,8 +60,9 @@ from tasks.training_run import find_device, load_training_frames, look_of
 ENDLESS = 10**6  # steps, where minutes say when it is over
 ROWS: dict[str, dict[str, object]] = {  # what differs from the preset, by its path in params.yaml
     "base": {},
-    "no_light": {"train_stage1.light_degree": 0},
-    "light_degree_1": {"train_stage1.light_degree": 1},
+    "no_light": {"train_stage1.light": "none"},
+    "linear_light": {"train_stage1.light": "linear"},
+    "quadratic_light": {"train_stage1.light": "quadratic", "train_stage1.training.losses.light": 5e-3},
     "plain_layout": {"bake_uv_maps.density": None},
     "no_texel_residual": {"train_stage1.network.texel_residual": False},
     "white_background_no_alpha": {"train_stage1.training.background": "white", "train_stage1.training.losses.alpha": 0.0},

@@ -18,7 +18,7 @@ from model.camera import Camera
 from model.decoding import bilinear_corners, read_features
 from model.fitting.rotations import rotation_from_vector
 from model.gaussians import Gaussians, Rendered
-from model.light import num_harmonics
+from model.light import ROWS
 from model.networks import Decoder, FeatureTensor, NetworkOptions, PoseEncoder, pad_seams
 from model.pose import BodyPose, rest_to_posed, root_relative
 from model.pose_shapes import COLOR_UNIT, PoseShapeOptions, PoseShapes
@@ -50,7 +50,7 @@ class AvatarOptions:
 
     Attributes:
         network: sizes of the stage-1 networks.
-        light_degree: degree of the world's light, 0 for none.
+        light: form of the world's light, of model/light.py's.
         pose_encoder: the stage-2 network, as published; null for an avatar without it.
         cull_margin: points whose normal turns away from the viewer by more than this (as a cosine) are not drawn; null
             draws all.
@@ -58,7 +58,7 @@ class AvatarOptions:
     """
 
     network: NetworkOptions
-    light_degree: int
+    light: str
     pose_encoder: PoseEncoderOptions | None
     cull_margin: float | None
     pose_shapes: PoseShapeOptions | None = None
@@ -108,7 +108,7 @@ class Avatar(nn.Module):
         self.features = FeatureTensor(network, atlas.map_source, atlas.map_texel)
         self.decoder = Decoder(network)
         self.texel_colors = nn.Parameter(torch.zeros(atlas.num_points if network.texel_residual else 0, 3))
-        self.light = nn.Parameter(torch.zeros(num_harmonics(options.light_degree), 3))
+        self.light = nn.Parameter(torch.zeros(ROWS[options.light], 3))
         encoder = options.pose_encoder
         self.pose_encoder = (
             None if encoder is None else PoseEncoder(network.features, base_width=encoder.base_width, depth=encoder.depth)
@@ -232,14 +232,13 @@ class Avatar(nn.Module):
         Args:
             attributes: from `attributes`.
             transforms: rest_to_posed of one frame.
-            seen_from: the viewer's place in the world, metres; with it, points that face away are left out.
+            seen_from: the viewer's place in the world, metres; with it, points that face away are left out, and there is sheen.
 
         Returns:
             Opaque Gaussians; in training on a GPU those that are left out are there, and transparent. Differentiable in
             attributes, transforms and light (shading does not move the body).
         """
         surface = SkinnedSurface(self.atlas_points_rest, self.atlas_normals_rest, self.atlas_skin_joints, self.atlas_skin_weights)
-        margin = self.options.cull_margin
         means, colors, scales, opacities = pose_points(
             attributes.offsets,
             attributes.albedo,
@@ -247,8 +246,8 @@ class Avatar(nn.Module):
             self.light,
             transforms,
             surface,
-            viewer=None if margin is None else seen_from,
-            cull_margin=0.0 if margin is None else margin,
+            viewer=seen_from,
+            cull_margin=self.options.cull_margin,
         )
         return Gaussians(means, scales, colors, opacities)
 
@@ -301,7 +300,7 @@ class BakedAvatar:
         albedo, scales: colour before shading 0..1, standard deviation in metres.
         skin_joints, skin_weights: which joints move each Gaussian, and by which share.
         joints_rest, parents: the skeleton.
-        light: coefficients of model/light.py's harmonics above degree 0, in the world; empty for none.
+        light: coefficients of model/light.py, in the world; empty for none.
     """
 
     means_rest: Float[Tensor, "N 3"]

@@ -19,8 +19,9 @@ from model.networks import NetworkOptions
 from model.pose_shapes import PoseShapeOptions, choose_keys
 from model.uv.atlas import UvAtlas
 
-FORMAT, VERSION, READS = "gaussian-avatar", 4, (1, 2, 3, 4)  # version 1 had no pose shapes, 2 decoded at every point, 3 had one fade
+FORMAT, VERSION, READS = "gaussian-avatar", 5, (1, 2, 3, 4, 5)  # 1 had no pose shapes, 2 decoded at every point, 3 had one fade, 4 no lamp
 FADE_BEFORE_4 = math.exp(-4.5)
+LIGHT_BEFORE_5 = ("none", "linear", "quadratic")  # by the degree that stood there
 
 
 class AvatarFileError(ValueError):
@@ -82,7 +83,7 @@ def _options(record: dict) -> AvatarOptions:
     encoder, shapes = record["pose_encoder"], record.get("pose_shapes")
     return AvatarOptions(
         network=NetworkOptions(**{"decode_at": "points"} | record["network"]),
-        light_degree=record["light_degree"],
+        light=record["light"] if "light" in record else LIGHT_BEFORE_5[record["light_degree"]],
         pose_encoder=None if encoder is None else PoseEncoderOptions(**encoder),
         cull_margin=record["cull_margin"],
         pose_shapes=None if shapes is None else PoseShapeOptions(**{"fade": FADE_BEFORE_4} | shapes),

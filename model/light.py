@@ -1,10 +1,19 @@
-"""Light fixed in the world, of low order: what makes a turning person change shade.
+"""Light fixed in the world: what makes a turning person change shade.
 
-A surface point shows albedo times shade, and the shade of a matt surface under distant light depends on its normal alone;
-nine spherical harmonics carry 99 % of it (Ramamoorthi and Hanrahan 2001). Colours here are display values; a product stays
-a product under gamma, so the shade is modelled there too.
+A surface point shows albedo times shade. The shade of a matt surface under distant light depends on its normal alone: light
+from all sides varies it slowly, one strong lamp leaves a kink where its light begins to graze. Cloth and skin are brighter
+besides where the viewer grazes them (Schlick's form of it, which falls as a power of 1 - cosine); read as light, that would
+light all that a still camera never sees. Colours here are display values; a product stays a product under gamma, so the
+shade is modelled there too.
 
-Axes: N points, B harmonics above degree 0: none, 3 or 8 for degree 0, 1 or 2.
+Coefficients of all forms are one table of rows, a column a colour channel; docs/adr/0007 compares the forms:
+
+    none        no rows
+    linear      3: harmonics of degree 1
+    quadratic   8: harmonics of degree 1 and 2, 99 % of what a matt surface shows (Ramamoorthi and Hanrahan 2001)
+    lamp        7: harmonics of degree 1; x, y, z of the vector towards a lamp, as long as the lamp is strong; the sheen
+
+Axes: N points, B rows.
 """
 
 from __future__ import annotations
@@ -13,12 +22,33 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+ROWS = {"none": 0, "linear": 3, "quadratic": 8, "lamp": 7}
+LAMP = slice(3, 6)  # the lamp's rows, and
+SHEEN = 6  # the sheen's, where there are ROWS["lamp"]
+SHEEN_POWER = 3
 MIN_SHADE = 0.05  # the darkest a surface gets; keeps albedo and shade apart where there is no light
 TINT_FACTOR = 10.0  # how much less a tint is believed than a shade
 DEGREE_FACTOR = 28.0  # how much less a harmonic of degree 2 is believed than one of degree 1; see unevenness
 
 
-def harmonics(normals: Float[Tensor, "*N 3"], count: int) -> Float[Tensor, "*N B"]:
+def has_lamp(light: Float[Tensor, "B 3"]) -> bool:
+    """Whether a table of coefficients holds a lamp and a sheen."""
+    return len(light) == ROWS["lamp"]
+
+
+def harmonic_rows(light: Float[Tensor, "B 3"]) -> Float[Tensor, "K 3"]:
+    """The rows that weigh harmonics above degree 0: none, 3 or 8."""
+    return light[: LAMP.start] if has_lamp(light) else light
+
+
+def parts(light: Float[Tensor, "B 3"]) -> tuple[Float[Tensor, "K 3"], Float[Tensor, "3 3"], Float[Tensor, "3"]]:
+    """Weights of the harmonics, the lamp and the sheen; zeros for a lamp or a sheen that is not there."""
+    if has_lamp(light):
+        return harmonic_rows(light), light[LAMP], light[SHEEN]
+    return light, light.new_zeros(3, 3), light.new_zeros(3)
+
+
+def harmonics(normals: Float[Tensor, "*N 3"], count: int) -> Float[Tensor, "*N K"]:
     """The first `count` real spherical harmonics above degree 0, scaled so that each has mean square 1 over the sphere."""
     x, y, z = normals.unbind(-1)
     columns = [3**0.5 * x, 3**0.5 * y, 3**0.5 * z]
@@ -27,30 +57,47 @@ def harmonics(normals: Float[Tensor, "*N 3"], count: int) -> Float[Tensor, "*N B
     return torch.stack(columns, dim=-1)[..., :count]
 
 
-def shade(normals_world: Float[Tensor, "N 3"], light: Float[Tensor, "B 3"]) -> Float[Tensor, "N 3"]:
-    """Factor on the albedo, per colour channel: 1 plus the weighted harmonics. Differentiable in both.
+def grazing(facing: Float[Tensor, "N"]) -> Float[Tensor, "N"]:
+    """How much of the sheen a viewer sees: 0 where a point faces them, 1 at the outline and beyond it."""
+    return (1 - facing.clamp(0, 1)) ** SHEEN_POWER
 
-    The constant term is 1 by construction, so the mean over all directions is too; otherwise albedo and light could trade
-    a factor for ever.
+
+def shade(normals_world: Float[Tensor, "N 3"], facing: Float[Tensor, "N"] | None, light: Float[Tensor, "B 3"]) -> Float[Tensor, "N 3"]:
+    """Factor on the albedo, per colour channel. Differentiable in the light.
+
+    Without its sheen it averages to 1 over all directions by construction; otherwise albedo and light could trade a factor
+    for ever.
+
+    Args:
+        normals_world: unit normals.
+        facing: cosine between each normal and the direction to the viewer; None for no viewer, who would see no sheen.
+        light: coefficients, see above.
     """
-    return (1 + harmonics(normals_world, light.shape[0]) @ light).clamp_min(MIN_SHADE)
+    return raw_shade(normals_world, facing, light).clamp_min(MIN_SHADE)
+
+
+def raw_shade(normals_world: Float[Tensor, "N 3"], facing: Float[Tensor, "N"] | None, light: Float[Tensor, "B 3"]) -> Float[Tensor, "N 3"]:
+    """`shade` before it is held above MIN_SHADE."""
+    slow = harmonic_rows(light)
+    raw = 1 + harmonics(normals_world, len(slow)) @ slow
+    if not has_lamp(light):
+        return raw
+    raw = raw + (normals_world @ light[LAMP]).clamp_min(0) - light[LAMP].norm(dim=0) / 4
+    return raw if facing is None else raw + grazing(facing)[:, None] * light[SHEEN]
 
 
 def unevenness(light: Float[Tensor, "B 3"]) -> Float[Tensor, ""]:
-    """How unlikely a light is: the mean square of shade - 1 over all directions, quick changes counted more. Differentiable.
+    """How unlikely a light is: the mean square of each of its parts over all directions, quick changes counted more. Differentiable.
 
     A still camera sees only surfaces that face it, so the other half of all directions is decided by this term alone:
-    whatever the harmonics do beyond the half that was fitted, a person seen from behind shows it.
+    whatever the light does beyond the half that was fitted, a person seen from behind shows it.
 
     Real light varies slowly: from degree to degree of its harmonics the mean square radiance falls about as l^-2 (Dror,
     Willsky and Adelson 2004), and a matt surface passes on 2/3 of degree 1 and 1/4 of degree 2 (Ramamoorthi and Hanrahan
-    2001). Together a harmonic of degree 2 has 1/28 of the variance of one of degree 1. A tint counts TINT_FACTOR times.
+    2001). Together a harmonic of degree 2 has 1/28 of the variance of one of degree 1. A lamp's max(0, n . q) - |q| / 4 has
+    mean square 5/48 |q|^2, a sheen's, over the directions in sight, 1 / (2 SHEEN_POWER + 1). A tint counts TINT_FACTOR times.
     """
-    factors = torch.cat([light.new_ones(3, 1), light.new_full((5, 1), DEGREE_FACTOR)])[: light.shape[0]]
+    others = ((3, 5 / 48), (1, 1 / (2 * SHEEN_POWER + 1))) if has_lamp(light) else ((5, DEGREE_FACTOR),)
+    factors = torch.cat([light.new_full((count, 1), factor) for count, factor in ((3, 1.0), *others)])[: len(light)]
     tint = light - light.mean(1, keepdim=True)
     return (factors * (light.square() + TINT_FACTOR * tint.square())).sum() / 3
-
-
-def num_harmonics(degree: int) -> int:
-    """How many harmonics above degree 0 a light of some degree has."""
-    return (degree + 1) ** 2 - 1

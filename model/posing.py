@@ -2,14 +2,14 @@
 
 For a point with rest place x = surface point + offset, rest normal n, albedo a and skinning weights w_j, under joint transforms [R_j | t_j]:
 
-    [R | t] = sum_j w_j [R_j | t_j]     mean = R x + t     m = R n / |R n|     color = clip(a * shade(m), 0, 1)
+    [R | t] = sum_j w_j [R_j | t_j]     mean = R x + t     m = R n / |R n|     color = clip(a * shade(m, m . v), 0, 1)
 
-and it is kept when m does not turn away from the viewer by more than a margin. The plain torch version is the meaning; the
+with v the direction to the viewer, and it is kept when m does not turn away from the viewer by more than a margin. The plain torch version is the meaning; the
 compiled one does the same on the CPU in one pass forward and one backward, and a third in few operations on a GPU, where points that
 turn away stay in training and become transparent, so that shapes are the same in every frame. In all, shading and culling pass no gradient to
 the motion: a body should not turn for the sake of its shade.
 
-Axes: N points, M of them kept, J joints, K influences of a point, B harmonics above degree 0.
+Axes: N points, M of them kept, J joints, K influences of a point, B rows of the light (model/light.py).
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as nnf
 
-from model.light import MIN_SHADE, harmonics, shade
+from model.light import LAMP, MIN_SHADE, ROWS, SHEEN, SHEEN_POWER, grazing, harmonic_rows, harmonics, has_lamp, raw_shade, shade
 from model.render.cpu_lanes import LANES, load, spread, store
 from model.render.cpu_threads import PIECES_PER_THREAD, num_threads, run_pieces, split_range
 
+LAMP_ROWS, LAMP_START = ROWS["lamp"], LAMP.start  # as compiled code can read them
 CHUNK = 2048  # points whose gradients are summed together; sums over chunks are in a fixed order
 
 
@@ -54,15 +55,16 @@ def pose_points(
     surface: SkinnedSurface,
     *,
     viewer: Float[Tensor, "3"] | None,
-    cull_margin: float,
+    cull_margin: float | None,
 ) -> tuple[Float[Tensor, "M 3"], Float[Tensor, "M 3"], Float[Tensor, "M"], Float[Tensor, "M"]]:
     """Means, colours, scales and opacities of the points in the world.
 
     Args:
         offsets: from the surface's own points, metres.
-        light: coefficients above degree 0; empty for no light.
-        viewer: the viewer's place in the world, metres; None keeps all points.
-        cull_margin: as a cosine; points beyond it are left out. On a GPU they stay where gradients are recorded, with an opacity of 0.
+        light: coefficients of model/light.py; empty for no light.
+        viewer: the viewer's place in the world, metres; None keeps all points and shows no sheen.
+        cull_margin: as a cosine; points beyond it are left out, None keeps all. On a GPU they stay where gradients are recorded, with an
+            opacity of 0.
 
     Returns:
         Differentiable in offsets, albedo, scales, light and (through the means) transforms.
@@ -70,16 +72,13 @@ def pose_points(
     if offsets.device.type != "cpu":
         means, colors, opacities = PosePointsInPasses.apply(offsets, albedo, light, transforms, surface, viewer, cull_margin)
         posed = means, colors, scales, opacities
-        if viewer is None or torch.is_grad_enabled():
+        if viewer is None or cull_margin is None or torch.is_grad_enabled():
             return posed
         kept = opacities.nonzero()[:, 0]  # no training waits for it, and half of the points are half of the rasteriser's work
         return tuple(values.index_select(0, kept) for values in posed)
     if offsets.dtype != torch.float32:
         return pose_points_reference(offsets, albedo, scales, light, transforms, surface, viewer=viewer, cull_margin=cull_margin)
-    place = torch.zeros(3) if viewer is None else viewer
-    means, colors, kept = _PosePoints.apply(
-        offsets, albedo, light, transforms[:, :3].reshape(-1, 12), surface, place, np.inf if viewer is None else cull_margin
-    )
+    means, colors, kept = _PosePoints.apply(offsets, albedo, light, transforms[:, :3].reshape(-1, 12), surface, viewer, cull_margin)
     return means, colors, scales.index_select(0, kept), torch.ones(len(kept))
 
 
@@ -92,17 +91,17 @@ def pose_points_reference(
     surface: SkinnedSurface,
     *,
     viewer: Tensor | None,
-    cull_margin: float,
+    cull_margin: float | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The same in plain torch, in any floating type: the twin that the compiled one is tested against."""
     blended = (transforms[surface.skin_joints, :3] * surface.skin_weights[..., None, None]).sum(1)
     means = (blended[:, :, :3] * (surface.points_rest + offsets)[:, None]).sum(-1) + blended[:, :, 3]
     normals = nnf.normalize((blended[:, :, :3].detach() * surface.normals_rest[:, None]).sum(-1), dim=-1)
-    if viewer is not None:
-        towards = nnf.normalize(viewer - means.detach(), dim=-1)
-        kept = ((normals * towards).sum(-1) > -cull_margin).nonzero()[:, 0]
-        means, normals, albedo, scales = means[kept], normals[kept], albedo[kept], scales[kept]
-    return means, (albedo * shade(normals, light)).clamp(0, 1), scales, torch.ones_like(scales)
+    facing = None if viewer is None else (normals * nnf.normalize(viewer - means.detach(), dim=-1)).sum(-1)
+    if facing is not None and cull_margin is not None:
+        kept = (facing > -cull_margin).nonzero()[:, 0]
+        means, normals, facing, albedo, scales = means[kept], normals[kept], facing[kept], albedo[kept], scales[kept]
+    return means, (albedo * shade(normals, facing, light)).clamp(0, 1), scales, torch.ones_like(scales)
 
 
 class PosePointsInPasses(torch.autograd.Function):
@@ -120,20 +119,21 @@ class PosePointsInPasses(torch.autograd.Function):
         means = (blended[:, :, :3] * points[:, None]).sum(-1) + blended[:, :, 3]
         normals = nnf.normalize((blended[:, :, :3] * normals[:, None]).sum(-1), dim=-1)
         opacities = torch.ones_like(points[:, 0])
-        if viewer is not None:
-            opacities = ((normals * nnf.normalize(viewer - means, dim=-1)).sum(-1) > -margin).to(points.dtype)
-        lit = harmonics(normals, len(light))
-        raw = 1 + lit @ light
+        facing = None if viewer is None else (normals * nnf.normalize(viewer - means, dim=-1)).sum(-1)
+        if facing is not None and margin is not None:
+            opacities = (facing > -margin).to(points.dtype)
+        raw = raw_shade(normals, facing, light)
         shades = raw.clamp_min(MIN_SHADE)
         colors = albedo * shades
-        ctx.save_for_backward(points, blended, shares, albedo, lit, raw, shades, colors)
+        rim = torch.zeros_like(opacities) if facing is None else grazing(facing)
+        ctx.save_for_backward(points, blended, shares, albedo, normals, rim, light, raw, shades, colors)
         ctx.mark_non_differentiable(opacities)
         ctx.set_materialize_grads(False)
         return means, colors.clamp(0, 1), opacities
 
     @staticmethod
     def backward(ctx, grad_means, grad_colors, _):
-        points, blended, shares, albedo, lit, raw, shades, colors = ctx.saved_tensors
+        points, blended, shares, albedo, normals, rim, light, raw, shades, colors = ctx.saved_tensors
         to_offsets = to_albedo = to_light = to_transforms = None
         if grad_means is not None:
             to_offsets = (blended[:, :, :3] * grad_means[:, :, None]).sum(1)
@@ -145,7 +145,12 @@ class PosePointsInPasses(torch.autograd.Function):
             inside = grad_colors * ((colors >= 0) & (colors <= 1))
             to_albedo = inside * shades
             if ctx.needs_input_grad[2]:
-                to_light = lit.T @ (inside * albedo * (raw >= MIN_SHADE))
+                slope = inside * albedo * (raw >= MIN_SHADE)
+                to_light = harmonics(normals, len(harmonic_rows(light))).T @ slope
+                if has_lamp(light):
+                    lamp = light[LAMP]
+                    to_lamp = normals.T @ (slope * (normals @ lamp >= 0)) - nnf.normalize(lamp, dim=0) / 4 * slope.sum(0)
+                    to_light = torch.cat([to_light, to_lamp, (rim @ slope)[None]])
         return to_offsets, to_albedo, to_light, to_transforms, None, None, None
 
 
@@ -154,13 +159,15 @@ class _PosePoints(torch.autograd.Function):
     def forward(ctx, offsets, albedo, light, transforms, surface, viewer, margin):
         fixed = [t.contiguous().numpy() for t in (surface.points_rest, surface.normals_rest, surface.skin_joints, surface.skin_weights)]
         offsets, albedo, light, transforms = (t.detach().contiguous().numpy() for t in (offsets, albedo, light, transforms))
-        means, normals, facing = np.empty_like(offsets), np.empty_like(offsets), np.empty(len(offsets), np.bool_)
+        means, normals, facing = np.empty_like(offsets), np.empty_like(offsets), np.empty(len(offsets), np.float32)
+        margin = np.float32(np.inf if viewer is None or margin is None else margin)
+        eye = np.full(3, np.nan, np.float32) if viewer is None else viewer.numpy()
         ranges = split_range(len(offsets), PIECES_PER_THREAD * num_threads())
         counts = np.zeros(len(ranges), np.int64)
         transforms = _padded(transforms)
 
         def carry(part):
-            counts[part] = _carry(*ranges[part], offsets, transforms, *fixed, viewer.numpy(), np.float32(margin), means, normals, facing)
+            counts[part] = _carry(*ranges[part], offsets, transforms, *fixed, eye, margin, means, normals, facing)
 
         run_pieces(carry, range(len(ranges)))
         places, num_kept = np.cumsum(counts) - counts, counts.sum()
@@ -168,10 +175,10 @@ class _PosePoints(torch.autograd.Function):
         kept_means, colors, shades = (np.empty((num_kept, 3), np.float32) for _ in range(3))
 
         def light_up(part):
-            _light(*ranges[part], places[part], facing, means, normals, albedo, light, kept, kept_means, colors, shades)
+            _light(*ranges[part], places[part], facing, margin, means, normals, albedo, light, kept, kept_means, colors, shades)
 
         run_pieces(light_up, range(len(ranges)))
-        ctx.fixed, ctx.arrays, ctx.kept, ctx.normals, ctx.shades = fixed, (offsets, albedo, light, transforms), kept, normals, shades
+        ctx.fixed, ctx.arrays, ctx.kept, ctx.lit = fixed, (offsets, albedo, light, transforms), kept, (normals, facing, shades)
         index = torch.from_numpy(kept)
         ctx.mark_non_differentiable(index)
         ctx.set_materialize_grads(False)
@@ -188,7 +195,7 @@ class _PosePoints(torch.autograd.Function):
         num_chunks = -(-len(kept) // CHUNK)
         to_light = np.zeros((num_chunks, *light.shape), np.float32)
         to_transforms = np.zeros((num_chunks, len(transforms), 12), np.float32)
-        inputs = (offsets, albedo, light, transforms, surface_points, joints, weights, kept, ctx.normals, ctx.shades, means, colors)
+        inputs = (offsets, albedo, light, transforms, surface_points, joints, weights, kept, *ctx.lit, means, colors)
 
         def carry_back(chunks):
             _carry_back(*chunks, *inputs, to_offsets, to_albedo, to_light, to_transforms)
@@ -220,7 +227,7 @@ def _blend(i, transforms, joints, weights, blend):
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def _carry(begin, end, offsets, transforms, points_rest, normals_rest, joints, weights, viewer, margin, means, normals, facing):
-    """Write means, normals and which points are seen; return how many are."""
+    """Write means, normals and the cosines at which points are seen, 1 without a viewer; return how many of them count as seen."""
     blend = np.empty(2 * LANES, np.float32)
     rows = transforms.reshape(-1)
     count = 0
@@ -240,8 +247,9 @@ def _carry(begin, end, offsets, transforms, points_rest, normals_rest, joints, w
         norm = max(np.sqrt(length), np.float32(1e-12))
         for r in range(3):
             normals[i, r] /= norm
-        facing[i] = along / norm > -margin * max(np.sqrt(towards), np.float32(1e-12))
-        count += facing[i]
+        cosine = along / (norm * max(np.sqrt(towards), np.float32(1e-12)))
+        facing[i] = np.float32(1) if np.isnan(cosine) else cosine
+        count += facing[i] > -margin
     return count
 
 
@@ -265,35 +273,56 @@ def _harmonic(k, x, y, z):
     return np.float32(15**0.5 / 2) * (x * x - y * y)
 
 
+@numba.njit(inline="always")
+def _grazing(facing):
+    return (np.float32(1) - min(max(facing, np.float32(0)), np.float32(1))) ** SHEEN_POWER
+
+
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def _light(begin, end, place, facing, means, normals, albedo, light, kept, kept_means, colors, shades):
+def _light(begin, end, place, facing, margin, means, normals, albedo, light, kept, kept_means, colors, shades):
     """Write index, mean, colour and shade of a range's points that are seen, from a place on."""
+    lamp = light.shape[0] == LAMP_ROWS
+    num_harmonics = LAMP_START if lamp else light.shape[0]
     for i in range(begin, end):
-        if not facing[i]:
+        if not facing[i] > -margin:
             continue
         kept[place] = i
         x, y, z = normals[i, 0], normals[i, 1], normals[i, 2]
         for c in range(3):
             kept_means[place, c] = means[i, c]
             shades[place, c] = 1
-        for k in range(light.shape[0]):
+        for k in range(num_harmonics):
             h = _harmonic(k, x, y, z)
             for c in range(3):
                 shades[place, c] += h * light[k, c]
+        if lamp:
+            rim = _grazing(facing[i])
+            for c in range(3):
+                along, strength = _lamp(light, c, x, y, z)
+                shades[place, c] += max(along, np.float32(0)) - strength / 4 + rim * light[SHEEN, c]
         for c in range(3):
             value = albedo[i, c] * max(shades[place, c], np.float32(MIN_SHADE))
             colors[place, c] = min(max(value, np.float32(0)), np.float32(1))
         place += 1
 
 
+@numba.njit(inline="always")
+def _lamp(light, c, x, y, z):
+    """How far a normal turns to a channel's lamp, times its strength; and the strength."""
+    a, b, d = light[LAMP_START, c], light[LAMP_START + 1, c], light[LAMP_START + 2, c]
+    return a * x + b * y + d * z, np.sqrt(a * a + b * b + d * d)
+
+
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def _carry_back(
-    first_chunk, end_chunk, offsets, albedo, light, transforms, points_rest, joints, weights, kept, normals, shades, grad_means, grad_colors,
+    first_chunk, end_chunk, offsets, albedo, light, transforms, points_rest, joints, weights, kept, normals, facing, shades, grad_means, grad_colors,
     to_offsets, to_albedo, light_sums, transform_sums,
 ):  # fmt: skip
     """Gradients of some chunks of the points that are seen; sums stay apart, a chunk each."""
     blend = np.empty(2 * LANES, np.float32)
     rows = transforms.reshape(-1)
+    lamp = light.shape[0] == LAMP_ROWS
+    num_harmonics = LAMP_START if lamp else light.shape[0]
     for chunk in range(first_chunk, end_chunk):
         for m in range(chunk * CHUNK, min(len(kept), (chunk + 1) * CHUNK)):
             i = kept[m]
@@ -320,5 +349,11 @@ def _carry_back(
                 to_albedo[i, c] = grad_colors[m, c] * shade_c
                 if shades[m, c] >= np.float32(MIN_SHADE):
                     slope = grad_colors[m, c] * albedo[i, c]
-                    for k in range(light.shape[0]):
+                    for k in range(num_harmonics):
                         light_sums[chunk, k, c] += slope * _harmonic(k, normals[i, 0], normals[i, 1], normals[i, 2])
+                    if lamp:
+                        along, strength = _lamp(light, c, normals[i, 0], normals[i, 1], normals[i, 2])
+                        for k in range(3):
+                            lit = normals[i, k] if along >= 0 else np.float32(0)
+                            light_sums[chunk, LAMP_START + k, c] += slope * (lit - light[LAMP_START + k, c] / (4 * max(strength, np.float32(1e-12))))
+                        light_sums[chunk, SHEEN, c] += slope * _grazing(facing[i])

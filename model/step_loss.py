@@ -167,7 +167,7 @@ class StepLoss:
         loss = weights.feature * avatar.features.features.square().mean()
         if avatar.texel_colors.numel() and weights.color_smooth:
             loss = loss + weights.color_smooth * roughness(avatar.texel_colors, avatar.atlas_neighbours)
-        if avatar.options.light_degree:
+        if len(avatar.light):
             loss = loss + weights.light * unevenness(avatar.light)
         return loss
 

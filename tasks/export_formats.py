@@ -24,6 +24,7 @@ from model.export.ply import write_ply
 from model.export.splat_glb import write_splat_glb
 from model.export.splats import Splats
 from model.export.spz import write_spz
+from model.light import parts
 from model.motion.motion import Motion, carried
 from model.motion.placement import Placement, placement_of_track, skeleton_of_avatar
 from model.pose import BodyPose, track_pose
@@ -156,6 +157,7 @@ def make_bvh(subject: Subject) -> bytes:
 
 def make_bundle(subject: Subject) -> bytes:
     avatar = subject.avatar
+    harmonics, lamp, sheen = (part.numpy() for part in parts(avatar.light.detach()))
     return write_bundle(
         Bundle(
             name=subject.name,
@@ -166,7 +168,9 @@ def make_bundle(subject: Subject) -> bytes:
             joint_names=subject.body.joint_names,
             parents=subject.parents,
             joints_rest=(avatar.atlas_joints_rest + rest_lift(avatar)).numpy(),
-            light=avatar.light.detach().numpy(),
+            harmonics=harmonics,
+            lamp=lamp,
+            sheen=sheen,
             light_from_stage=subject.placement.turn.numpy(),
             motions=subject.motions,
             folds=fold_tables(avatar),

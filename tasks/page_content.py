@@ -19,7 +19,7 @@ from jaxtyping import UInt8
 
 from model.avatar import BakedAvatar
 from model.body.track import BodyTrack
-from model.light import MIN_SHADE
+from model.light import MIN_SHADE, SHEEN_POWER, parts
 from model.motion.placement import Placement
 from tasks.page_folds import PackedFolds
 from tasks.page_motions import PageMotion
@@ -117,7 +117,7 @@ def plain_content(content: PageContent) -> dict:
             "parents": baked.parents.tolist(),
             "joints": baked.joints_rest.double().tolist(),
         },
-        "light": {"coefficients": baked.light.double().tolist(), "least": MIN_SHADE},
+        "light": _plain_light(baked.light),
         "folds": None if content.folds is None else _plain_folds(content.folds),
         "cull_margin": content.cull_margin,
         "camera": {"K": camera.K.tolist(), "w2c": camera.w2c.tolist(), "width": camera.width, "height": camera.height},
@@ -135,6 +135,11 @@ def plain_content(content: PageContent) -> dict:
             "frames": [base64.b64encode(frame).decode("ascii") for frame in content.video.frames],
         },
     }
+
+
+def _plain_light(light: torch.Tensor) -> dict:
+    harmonics, lamp, sheen = (part.double().tolist() for part in parts(light))
+    return {"harmonics": harmonics, "lamp": lamp, "sheen": sheen, "sheen_power": SHEEN_POWER, "least": MIN_SHADE}
 
 
 def _plain_folds(folds: PackedFolds) -> dict:

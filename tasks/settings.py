@@ -185,7 +185,7 @@ class BakeUvMapsSettings(Section):
 
 class TrainStage1Settings(Section):
     network: NetworkSection
-    light_degree: Literal[0, 1, 2]
+    light: Literal["none", "linear", "quadratic", "lamp"]
     cull_margin: Share | None
     training: TrainingSection
 

@@ -54,7 +54,7 @@ def load_training_frames(paths: SubjectPaths, track: BodyTrack, frame_ids: Seque
 
 def look_of(section: TrainStage1Settings) -> AvatarOptions:
     """What an avatar of stage 1 is made of."""
-    return AvatarOptions(options_from(section.network, NetworkOptions), section.light_degree, None, section.cull_margin)
+    return AvatarOptions(options_from(section.network, NetworkOptions), section.light, None, section.cull_margin)
 
 
 def find_device(backend: Backend) -> torch.device:

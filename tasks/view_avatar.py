@@ -118,7 +118,7 @@ class Scene:
         pose = turned(self.placement.carry(played)[round(seconds * played.fps) % played.num_frames], turns)
         attributes = self.avatar.attributes_in(pose, self.decoded)
         means, normals = posed_surface(self.avatar, attributes, pose)
-        shown = attributes.albedo if colors == "albedo" else (attributes.albedo * shade(normals, self.avatar.light)).clamp(0, 1)
+        shown = attributes.albedo if colors == "albedo" else (attributes.albedo * shade(normals, None, self.avatar.light)).clamp(0, 1)
         step = max(1, -(-len(means) // most))
         to_stage = self.placement.turn
         parts = ((means - self.placement.shift) @ to_stage, nnf.normalize(normals @ to_stage, dim=-1), attributes.scales * step**0.5, shown)

@@ -72,7 +72,7 @@ def atlas(tube: BodySurface) -> UvAtlas:
 
 def make_avatar(atlas: UvAtlas, seed: int = 0, **changes) -> Avatar:
     torch.manual_seed(seed)
-    options = AvatarOptions(**{"network": NETWORK, "light_degree": 1, "pose_encoder": None, "cull_margin": 0.2} | changes)
+    options = AvatarOptions(**{"network": NETWORK, "light": "lamp", "pose_encoder": None, "cull_margin": 0.2} | changes)
     return Avatar(atlas, options, body="tube", betas=torch.zeros(2))
 
 
@@ -98,7 +98,7 @@ def track() -> BodyTrack:
 @pytest.fixture(scope="session")
 def clip(atlas: UvAtlas, track: BodyTrack) -> Clip:
     """Pictures of a striped tube in those poses."""
-    painter = make_avatar(atlas, light_degree=0)
+    painter = make_avatar(atlas, light="none")
     stripes = (torch.sin(30 * atlas.points_rest[:, 1]) > 0).float()[:, None]
     paint = stripes * torch.tensor([0.8, 0.2, 0.1]) + (1 - stripes) * torch.tensor([0.1, 0.2, 0.7])
     look = Attributes(torch.zeros_like(atlas.points_rest), paint, 0.6 * atlas.spacing)

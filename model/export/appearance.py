@@ -3,7 +3,8 @@
 An avatar has an albedo, and a light that stands still in the world of its clip. Files know neither, they hold one colour a
 point. "lit" is the colour as filmed: in a pose of the clip, what the light did to each point there; at rest, the mean of
 that over the clip, each frame counting as far as the point looked towards the camera, since what a camera never saw lit is
-not known. "albedo" is the colour without light, for programs that light it themselves.
+not known. The sheen, which depends on the viewer, is left out. "albedo" is the colour without light, for programs that light
+it themselves.
 
 Axes: N surface points, F frames, J joints. Lengths are metres, colours display values in 0..1.
 """
@@ -36,7 +37,7 @@ def mean_lit_colors(avatar: Avatar, attributes: Attributes, track: BodyTrack) ->
     for row in range(track.num_frames):
         means, normals = posed_surface(avatar, attributes, track_pose(track, row))
         facing = (normals * nnf.normalize(eye - means, dim=-1)).sum(-1).clamp_min(0) + GRAZING
-        total += facing[:, None] * (attributes.albedo * shade(normals, avatar.light)).clamp(0, 1)
+        total += facing[:, None] * (attributes.albedo * shade(normals, None, avatar.light)).clamp(0, 1)
         weights += facing
     return total / weights[:, None]
 
@@ -75,7 +76,7 @@ def posed_splats(avatar: Avatar, pose: BodyPose, placement: Placement, *, colors
     """
     attributes = avatar.attributes(pose) if decoded is None else avatar.attributes_in(pose, decoded)
     means, normals = posed_surface(avatar, attributes, pose)
-    shown = attributes.albedo if colors == "albedo" else (attributes.albedo * shade(normals, avatar.light)).clamp(0, 1)
+    shown = attributes.albedo if colors == "albedo" else (attributes.albedo * shade(normals, None, avatar.light)).clamp(0, 1)
     return _splats((means - placement.shift) @ placement.turn, normals @ placement.turn, attributes, shown)
 
 

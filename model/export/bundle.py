@@ -21,7 +21,7 @@ from model.export.folds import FoldTables
 from model.export.joint_motion import JointMotion
 from model.export.splats import Splats
 
-FORMAT, VERSION = "gaussian-avatar-bundle", 2  # version 1 had no folds
+FORMAT, VERSION = "gaussian-avatar-bundle", 3  # version 1 had no folds, 2 no lamp and no sheen
 TYPES = {"float32": "<f4", "uint16": "<u2", "int16": "<i2"}
 LONG_AGO = (1980, 1, 1, 0, 0, 0)  # time stamp in the archive: the same avatar gives the same bytes
 
@@ -36,7 +36,7 @@ class Bundle:
         albedo: their colours without light.
         skin_joints, skin_weights: what moves each splat; weights sum to 1.
         joint_names, parents, joints_rest: the skeleton on the stage; -1 for the root, which comes first.
-        light: coefficients of the harmonics above degree 0 (model/light.py); empty for none.
+        harmonics, lamp, sheen: the light's parts (model/light.py); no rows, zeros and zeros for none.
         light_from_stage: turns a stage's normal into the axes that the light is given in.
         motions: what there is to play.
         folds: what the splats do in a pose beyond being carried; None for nothing.
@@ -50,7 +50,9 @@ class Bundle:
     joint_names: tuple[str, ...]
     parents: list[int]
     joints_rest: Float[np.ndarray, "J 3"]
-    light: Float[np.ndarray, "B 3"]
+    harmonics: Float[np.ndarray, "B 3"]
+    lamp: Float[np.ndarray, "3 3"]
+    sheen: Float[np.ndarray, "3"]
     light_from_stage: Float[np.ndarray, "3 3"]
     motions: list[JointMotion]
     folds: FoldTables | None = None
@@ -77,7 +79,12 @@ def write_bundle(bundle: Bundle) -> bytes:
         },
         "skin": {"joints": arrays.add(bundle.skin_joints, "uint16"), "weights": arrays.add(bundle.skin_weights)},
         "skeleton": {"names": list(bundle.joint_names), "parents": list(bundle.parents), "joints": arrays.add(bundle.joints_rest)},
-        "light": {"harmonics": arrays.add(bundle.light), "from_stage": bundle.light_from_stage.astype(float).tolist()},
+        "light": {
+            "harmonics": arrays.add(bundle.harmonics),
+            "lamp": arrays.add(bundle.lamp),
+            "sheen": arrays.add(bundle.sheen),
+            "from_stage": bundle.light_from_stage.astype(float).tolist(),
+        },
         "motions": [
             {
                 "name": motion.name,

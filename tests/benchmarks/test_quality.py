@@ -47,6 +47,6 @@ def test_true_poses_stay_as_they_are(values: dict) -> None:
 
 
 def test_a_row_changes_what_it_names_and_nothing_else(values: dict) -> None:
-    one, other = (changed(values, changes, arguments(steps=7), None) for changes in ({"train_stage1.light_degree": 0}, {}))
-    assert one.chosen.train_stage1.light_degree == 0 and one.chosen.train_stage1.training == other.chosen.train_stage1.training
+    one, other = (changed(values, changes, arguments(steps=7), None) for changes in ({"train_stage1.light": "none"}, {}))
+    assert one.chosen.train_stage1.light == "none" and one.chosen.train_stage1.training == other.chosen.train_stage1.training
     assert other.chosen.train_stage1.training.steps == 7

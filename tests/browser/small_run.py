@@ -51,9 +51,9 @@ def make_avatar(body: BodyModel, betas: torch.Tensor) -> Avatar:
     """An untrained avatar: noise for colours, under a light that is strong and coloured."""
     torch.manual_seed(0)
     atlas = bake_atlas(body_surface(body, betas), resolution=72, map_resolution=32, density=None)
-    avatar = Avatar(atlas, AvatarOptions(NETWORK, light_degree=2, pose_encoder=None, cull_margin=0.2), body="open", betas=betas)
+    avatar = Avatar(atlas, AvatarOptions(NETWORK, light="lamp", pose_encoder=None, cull_margin=0.2), body="open", betas=betas)
     with torch.no_grad():
-        avatar.light.copy_(0.12 * torch.randn(8, 3))
+        avatar.light.copy_(0.12 * torch.randn(7, 3))
     return avatar.requires_grad_(False).eval()
 
 

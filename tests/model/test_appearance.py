@@ -68,7 +68,7 @@ def blank_track(scene: Scene, model) -> BodyTrack:
 def new_avatar(model, betas: torch.Tensor) -> Avatar:
     torch.manual_seed(0)
     atlas = bake_atlas(body_surface(model, betas.float()), resolution=72, map_resolution=32, density=None)
-    return Avatar(atlas, AvatarOptions(NETWORK, 0, None, 0.2), body=model.name, betas=betas.float())
+    return Avatar(atlas, AvatarOptions(NETWORK, "none", None, 0.2), body=model.name, betas=betas.float())
 
 
 @pytest.fixture(scope="module")

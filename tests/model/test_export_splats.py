@@ -133,7 +133,7 @@ def test_lit_colours_at_rest_are_the_light_of_the_frames_that_faced_the_camera(l
     frames, facing = [], []
     for row in range(track.num_frames):
         means, normals = posed_surface(lamp_lit, attributes, track_pose(track, row))
-        frames.append((attributes.albedo * shade(normals, lamp_lit.light)).clamp(0, 1))
+        frames.append((attributes.albedo * shade(normals, None, lamp_lit.light)).clamp(0, 1))
         facing.append(-(normals * torch.nn.functional.normalize(means, dim=-1)).sum(-1))  # the camera is at the origin
     frames, facing = torch.stack(frames), torch.stack(facing)
     assert (lit >= frames.amin(0) - 1e-6).all() and (lit <= frames.amax(0) + 1e-6).all()

@@ -25,7 +25,7 @@ def painted(atlas) -> tuple[Avatar, Attributes]:
     blotches = 0.5 + 0.2 * torch.sin(x + 1.3 * y) + 0.2 * torch.sin(1.7 * z - 0.9 * y + 1.0) + 0.1 * torch.sin(2.3 * y)
     paint = torch.stack([blotches, 0.8 * blotches, 1 - blotches], -1).clamp(0, 1)
     look = Attributes(torch.zeros_like(atlas.points_rest), paint, 0.7 * atlas.spacing)
-    return make_avatar(atlas, light_degree=0), look
+    return make_avatar(atlas, light="none"), look
 
 
 @pytest.fixture(scope="module")

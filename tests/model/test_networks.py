@@ -10,10 +10,11 @@ import torch
 from torch.nn import functional as nnf
 
 from model import decoding
-from model.light import harmonics, num_harmonics, shade, unevenness
+from model.light import LAMP, MIN_SHADE, ROWS, SHEEN, harmonics, shade, unevenness
 from model.networks import Decoder, FeatureTensor, NetworkOptions, PointNorm, PoseEncoder
 from model.posing import PosePointsInPasses, SkinnedSurface, pose_points, pose_points_reference
 from model.uv.atlas import BodySurface, bake_atlas
+from model.uv.visibility import sphere_directions
 from tasks.options import options_from
 from tasks.settings import load_settings
 from tests.conftest import make_avatar
@@ -131,8 +132,6 @@ def test_normalising_with_settled_statistics_equals_normalising_the_batch() -> N
 
 
 def test_harmonics_are_orthonormal_over_the_sphere_and_average_to_zero() -> None:
-    from model.uv.visibility import sphere_directions
-
     basis = harmonics(torch.from_numpy(sphere_directions(20000)), 8)
     assert torch.allclose(basis.T @ basis / len(basis), torch.eye(8, dtype=basis.dtype), atol=1e-3)
     assert basis.mean(0).abs().max() < 1e-3
@@ -140,30 +139,60 @@ def test_harmonics_are_orthonormal_over_the_sphere_and_average_to_zero() -> None
 
 def test_no_light_leaves_the_albedo() -> None:
     normals = nnf.normalize(torch.randn(10, 3, generator=torch.Generator().manual_seed(0)), dim=-1)
-    assert torch.equal(shade(normals, torch.zeros(num_harmonics(0), 3)), torch.ones(10, 3))
+    for rows in ROWS.values():
+        assert torch.equal(shade(normals, torch.rand(10), torch.zeros(rows, 3)), torch.ones(10, 3))
 
 
-@pytest.fixture
-def posing_case() -> tuple[list[torch.Tensor], SkinnedSurface, torch.Tensor]:
+def test_a_lamp_lights_the_side_that_faces_it_and_the_mean_over_all_directions_stays_1() -> None:
+    normals = torch.from_numpy(sphere_directions(20000))
+    light = torch.zeros(7, 3, dtype=torch.float64)
+    light[LAMP] = torch.tensor([[0.0, 0.3, 0.0], [0.0, 0.0, 0.0], [0.8, 0.0, 0.4]])  # towards z in red, x in green, z in blue
+    lit = shade(normals, None, light)
+    assert torch.allclose(lit.mean(0), torch.ones(3, dtype=torch.float64), atol=1e-3)
+    away = lit[normals[:, 2] < 0][:, [0, 2]]
+    assert torch.allclose(away, away[:1].expand_as(away)) and bool((away < 1).all())
+    assert int(lit[:, 0].argmax()) == int(normals[:, 2].argmax()) and int(lit[:, 1].argmax()) == int(normals[:, 0].argmax())
+
+
+def test_sheen_shows_where_the_viewer_grazes_a_point_and_nowhere_without_a_viewer() -> None:
+    light, normals = torch.zeros(7, 3), torch.tensor([[0.0, 0.0, 1.0]]).expand(4, 3)
+    light[SHEEN] = torch.tensor([0.4, 0.2, 0.0])
+    facing = torch.tensor([1.0, 0.5, 0.0, -0.2])
+    assert torch.equal(shade(normals, None, light), torch.ones(4, 3))
+    found = shade(normals, facing, light)
+    assert torch.allclose(found[0], torch.ones(3)) and torch.allclose(found[2], 1 + light[SHEEN])
+    assert torch.equal(found[2], found[3]) and bool((found[1, :2] < found[2, :2]).all()) and bool((found[1, :2] > 1).all())
+
+
+def test_no_light_is_darker_than_the_least() -> None:
+    normals, light = torch.tensor([[1.0, 0.0, 0.0]]), torch.zeros(3, 3)
+    light[0] = -2.0
+    assert torch.equal(shade(normals, None, light), torch.full((1, 3), MIN_SHADE))
+
+
+@pytest.fixture(params=["quadratic", "lamp"])
+def posing_case(request: pytest.FixtureRequest) -> tuple[list[torch.Tensor], SkinnedSurface, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
     num_points, num_joints = 300, 5
     randn = lambda *s: torch.randn(*s, generator=generator)  # noqa: E731
     transforms = torch.eye(4).repeat(num_joints, 1, 1)
     transforms[:, :3] += 0.3 * randn(num_joints, 3, 4)
     inputs = [randn(num_points, 3), torch.rand(num_points, 3, generator=generator), torch.rand(num_points, generator=generator)]
-    inputs += [0.2 * randn(8, 3), transforms]
+    inputs += [0.2 * randn(ROWS[request.param], 3), transforms]
     joints = torch.randint(0, num_joints, (num_points, 4), generator=generator)
     surface = SkinnedSurface(randn(num_points, 3), nnf.normalize(randn(num_points, 3), dim=-1), joints, torch.softmax(randn(num_points, 4), 1))
     return inputs, surface, torch.tensor([0.0, 0.0, -3.0])
 
 
-def test_compiled_posing_equals_its_float64_twin_gradients_included(posing_case: tuple) -> None:
+@pytest.mark.parametrize(("seen", "margin"), [(True, 0.2), (True, None), (False, 0.2)])
+def test_compiled_posing_equals_its_float64_twin_gradients_included(posing_case: tuple, seen: bool, margin: float | None) -> None:
     inputs, surface, viewer = posing_case
+    viewer = viewer if seen else None
     single = [t.clone().requires_grad_() for t in inputs]
     double = [t.double().requires_grad_() for t in inputs]
     surface64 = SkinnedSurface(surface.points_rest.double(), surface.normals_rest.double(), surface.skin_joints, surface.skin_weights.double())
-    fast = pose_points(*single, surface, viewer=viewer, cull_margin=0.2)
-    plain = pose_points_reference(*double, surface64, viewer=viewer.double(), cull_margin=0.2)
+    fast = pose_points(*single, surface, viewer=viewer, cull_margin=margin)
+    plain = pose_points_reference(*double, surface64, viewer=viewer.double() if seen else None, cull_margin=margin)
     weights = [torch.randn(t.shape, generator=torch.Generator().manual_seed(1)) for t in fast]
     fast_grads = torch.autograd.grad(sum((t * w).sum() for t, w in zip(fast, weights, strict=True)), single)
     plain_grads = torch.autograd.grad(sum((t * w.double()).sum() for t, w in zip(plain, weights, strict=True)), double)
@@ -171,17 +200,17 @@ def test_compiled_posing_equals_its_float64_twin_gradients_included(posing_case:
         assert a.shape == b.shape and float((a - b).detach().abs().max() / b.detach().abs().max()) < 2e-6  # float32 against float64
 
 
-@pytest.mark.parametrize("seen", [True, False])
-def test_posing_in_passes_is_the_same_with_its_gradients(posing_case: tuple, seen: bool) -> None:
+@pytest.mark.parametrize(("seen", "margin"), [(True, 0.2), (True, None), (False, 0.2)])
+def test_posing_in_passes_is_the_same_with_its_gradients(posing_case: tuple, seen: bool, margin: float | None) -> None:
     inputs, surface, viewer = posing_case
     surface = SkinnedSurface(surface.points_rest.double(), surface.normals_rest.double(), surface.skin_joints, surface.skin_weights.double())
     viewer = viewer.double() if seen else None
     ours, twins = ([t.double().requires_grad_() for t in inputs] for _ in range(2))
-    means, colors, opacities = PosePointsInPasses.apply(*ours[:2], *ours[3:], surface, viewer, 0.2)
+    means, colors, opacities = PosePointsInPasses.apply(*ours[:2], *ours[3:], surface, viewer, margin)
     kept = opacities == 1
-    assert bool((kept | (opacities == 0)).all()) and bool(kept.all()) != seen
+    assert bool((kept | (opacities == 0)).all()) and bool(kept.all()) != (seen and margin is not None)
     found = (means[kept], colors[kept], ours[2][kept], opacities[kept])
-    wanted = pose_points_reference(*twins, surface, viewer=viewer, cull_margin=0.2)
+    wanted = pose_points_reference(*twins, surface, viewer=viewer, cull_margin=margin)
     weights = [torch.randn(t.shape, generator=torch.Generator().manual_seed(1), dtype=t.dtype) for t in wanted]
     gradients = [
         torch.autograd.grad(sum((t * w).sum() for t, w in zip(outputs, weights, strict=True)), leaves)
@@ -216,15 +245,22 @@ def test_shade_follows_the_turned_normal(posing_case: tuple) -> None:
 
 
 def test_unevenness_is_the_mean_squared_departure_from_one_and_tints_and_quick_changes_count_more() -> None:
-    from model.uv.visibility import sphere_directions
-
     grey = (0.1 * torch.randn(8, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)).expand(8, 3)
     directions = torch.from_numpy(sphere_directions(20000))
-    departure = [float((shade(directions, light) - 1).square().mean()) for light in (grey[:3], grey)]
+    departure = [float((shade(directions, None, light) - 1).square().mean()) for light in (grey[:3], grey)]
     assert float(unevenness(grey[:3])) == pytest.approx(departure[0], rel=1e-2)
     assert float(unevenness(grey)) > departure[0] + 20 * (departure[1] - departure[0])
     tinted = grey * torch.tensor([1.0, -1.0, 0.0], dtype=torch.float64)
     assert float(unevenness(tinted)) > 5 * float(unevenness(grey))
+
+
+def test_a_lamp_and_a_sheen_cost_their_mean_squares() -> None:
+    directions = torch.from_numpy(sphere_directions(20000))
+    lamp, sheen = torch.zeros(2, 7, 3, dtype=torch.float64)
+    lamp[LAMP], sheen[SHEEN] = torch.tensor([[0.2], [-0.1], [0.3]]), 0.3
+    assert float(unevenness(lamp)) == pytest.approx(float((shade(directions, None, lamp) - 1).square().mean()), rel=1e-2)
+    in_sight = directions[directions[:, 2] > 0]
+    assert float(unevenness(sheen)) == pytest.approx(float((shade(in_sight, in_sight[:, 2], sheen) - 1).square().mean()), rel=1e-2)
 
 
 # ----------------------------------------------------------------------------------------------- where the decoder works

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -350,31 +351,51 @@ def test_an_avatar_survives_its_file(trained: Avatar, clip, tmp_path: Path) -> N
         assert torch.equal(*pictures)
 
 
-def test_a_file_of_the_first_version_still_opens(trained: Avatar, tmp_path: Path) -> None:
+def rewritten(avatar: Avatar, path: Path, change: Callable[[dict, dict], None]) -> Avatar:
+    """The avatar as it comes out of a file whose record and arrays `change` has made those of an earlier version."""
     from safetensors import safe_open
     from safetensors.torch import save_file
 
-    save_avatar(tmp_path / "new.safetensors", trained)
-    with safe_open(str(tmp_path / "new.safetensors"), framework="pt") as file:
+    save_avatar(path, avatar)
+    with safe_open(str(path), framework="pt") as file:
         record, tensors = json.loads(file.metadata()["avatar"]), {name: file.get_tensor(name) for name in file.keys()}
-    record["version"] = 1
-    del record["options"]["pose_shapes"]
-    save_file(tensors, str(tmp_path / "old.safetensors"), metadata={"avatar": json.dumps(record)})
-    assert load_avatar(tmp_path / "old.safetensors").options == trained.options
+    change(record, tensors)
+    save_file(tensors, str(path), metadata={"avatar": json.dumps(record)})
+    return load_avatar(path)
+
+
+def to_version_4(record: dict, tensors: dict) -> None:
+    """Which had harmonics only, and said to which degree."""
+    record["version"] = 4
+    del record["options"]["light"]
+    record["options"]["light_degree"] = 2
+    tensors["light"] = torch.full((8, 3), 0.1)
+
+
+def test_a_file_of_the_first_version_still_opens(trained: Avatar, tmp_path: Path) -> None:
+    def to_version_1(record: dict, tensors: dict) -> None:
+        to_version_4(record, tensors)
+        record["version"] = 1
+        del record["options"]["pose_shapes"]
+
+    old = rewritten(trained, tmp_path / "a.safetensors", to_version_1)
+    assert old.options == dataclasses.replace(trained.options, light="quadratic")
+
+
+def test_light_of_an_earlier_file_is_what_it_was(trained: Avatar, tmp_path: Path) -> None:
+    old = rewritten(trained, tmp_path / "a.safetensors", to_version_4)
+    assert old.options.light == "quadratic" and torch.equal(old.light, torch.full((8, 3), 0.1))
 
 
 def test_shapes_of_an_earlier_file_fade_as_they_did(trained: Avatar, clip, tmp_path: Path) -> None:
-    from safetensors import safe_open
-    from safetensors.torch import save_file
+    def to_version_3(record: dict, tensors: dict) -> None:
+        to_version_4(record, tensors)
+        record["version"] = 3
+        del record["options"]["pose_shapes"]["fade"]
 
-    save_avatar(tmp_path / "new.safetensors", with_shapes(trained, clip))
-    with safe_open(str(tmp_path / "new.safetensors"), framework="pt") as file:
-        record, tensors = json.loads(file.metadata()["avatar"]), {name: file.get_tensor(name) for name in file.keys()}
-    record["version"] = 3
-    del record["options"]["pose_shapes"]["fade"]
-    save_file(tensors, str(tmp_path / "old.safetensors"), metadata={"avatar": json.dumps(record)})
-    fades = [load_avatar(tmp_path / f"{name}.safetensors").options.pose_shapes.fade for name in ("new", "old")]
-    assert fades == [SHAPES.fade, pytest.approx(math.exp(-4.5))]
+    folding = with_shapes(trained, clip)
+    assert rewritten(folding, tmp_path / "new.safetensors", lambda record, tensors: None).options.pose_shapes.fade == SHAPES.fade
+    assert rewritten(folding, tmp_path / "old.safetensors", to_version_3).options.pose_shapes.fade == pytest.approx(math.exp(-4.5))
 
 
 def test_a_file_that_is_no_avatar_is_refused(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def actor(tmp_path_factory: pytest.TempPathFactory) -> Actor:
         features=4, feature_std=1.0, smoother_kernel=0, width=8, layers=2, skip_layer=0, branch_layers=0, activation="relu",
         head_std=0.05, offset_scale=0.02, color_gain=4.0, texel_residual=True, scale_start=0.6, scale_floor=0.5, scale_ceiling=1.5, decode_at="texels",
     )  # fmt: skip
-    options = AvatarOptions(network, light_degree=0, pose_encoder=None, cull_margin=None)
+    options = AvatarOptions(network, light="none", pose_encoder=None, cull_margin=None)
     path = tmp_path_factory.mktemp("actor") / "avatar.safetensors"
     save_avatar(path, Avatar(atlas, options, body="open", betas=betas))
     return actor_from_file(path, None, name="nobody")

@@ -50,8 +50,8 @@ def person(body: BodyModel) -> tuple[Avatar, BodyTrack]:
     torch.manual_seed(0)
     betas = 0.3 * torch.randn(body.num_betas)
     atlas = bake_atlas(body_surface(body, betas), resolution=24, map_resolution=32, density=None)
-    avatar = Avatar(atlas, AvatarOptions(network=NETWORK, light_degree=2, pose_encoder=None, cull_margin=None), body="open", betas=betas)
-    avatar.light.data = 0.1 * torch.randn(8, 3)
+    avatar = Avatar(atlas, AvatarOptions(network=NETWORK, light="lamp", pose_encoder=None, cull_margin=None), body="open", betas=betas)
+    avatar.light.data = 0.1 * torch.randn(7, 3)
     orient = torch.tensor([[np.pi, 0.0, 0.0]]).repeat(FRAMES, 1)  # upright where y points down, facing the camera
     pose, place = 0.3 * torch.randn(FRAMES, body.num_joints - 1, 3), torch.tensor([[0.1, 0.2, 3.0]]) + 0.02 * torch.randn(FRAMES, 3)
     camera = camera_from_focal(500.0, 512, 512)
@@ -146,6 +146,21 @@ def test_the_loader_in_the_docs_poses_and_lights_a_bundle_as_the_avatar_does(sub
         assert np.abs(means - wanted.means).max() < 1e-4
         assert np.abs(loader["light"](bundle, normals) - wanted.colors).max() < 1 / 255
     assert np.abs(bundle["splats"]["scales"] - avatar.attributes().scales.numpy()).max() < 1e-7
+
+
+def test_the_loader_in_the_docs_shows_the_sheen_that_a_viewer_sees(subject: str, person: tuple[Avatar, BodyTrack]) -> None:
+    avatar, track = person
+    (path,) = export(subject, ["bundle"])
+    loader = documented_loader()
+    bundle = loader["load"](path)
+    placement, eye = placement_of_track(track, skeleton_of_avatar(avatar)), torch.tensor([0.5, -0.3, 0.0])
+    pose = track_pose(track, 0)
+    wanted = avatar.gaussians(avatar.attributes(pose), avatar.joint_transforms(pose), seen_from=eye)
+    means, normals = loader["pose"](bundle, bundle["motions"][0], 0)
+    ray = ((eye - placement.shift) @ placement.turn).numpy() - means
+    facing = (normals * ray).sum(1) / np.linalg.norm(ray, axis=1)
+    assert np.abs(loader["light"](bundle, normals, facing=facing) - wanted.colors.numpy()).max() < 1 / 255
+    assert np.abs(loader["light"](bundle, normals) - wanted.colors.numpy()).max() > 0.02, "sheen is to be seen"
 
 
 @pytest.fixture(scope="module")

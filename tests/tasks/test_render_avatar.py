@@ -44,7 +44,7 @@ def small_avatar() -> Avatar:
     torch.manual_seed(0)
     betas = torch.zeros(body.num_betas)
     atlas = bake_atlas(body_surface(body, betas), resolution=40, map_resolution=32, density=None)
-    options = AvatarOptions(network=NETWORK, light_degree=1, pose_encoder=None, cull_margin=0.2)
+    options = AvatarOptions(network=NETWORK, light="linear", pose_encoder=None, cull_margin=0.2)
     return Avatar(atlas, options, body="open", betas=betas).requires_grad_(False).eval()
 
 

@@ -47,7 +47,7 @@ def person() -> tuple[Avatar, BodyTrack]:
     torch.manual_seed(0)
     body = load_body_model("open", dtype=torch.float32)
     section = load_settings(PROJECT / "params.yaml").chosen.train_stage1
-    look = AvatarOptions(options_from(section.network, NetworkOptions), section.light_degree, None, section.cull_margin)
+    look = AvatarOptions(options_from(section.network, NetworkOptions), section.light, None, section.cull_margin)
     betas = torch.zeros(body.num_betas)
     atlas = bake_atlas(body_surface(body, betas), resolution=24, map_resolution=32, density=None)
     avatar = Avatar(atlas, look, body="open", betas=betas).requires_grad_(False).eval()

@@ -11,13 +11,14 @@ import { restToPosed } from "./skeleton.js";
 const ROUND = [0, 0, 0, 1]; // splats are isotropic: any rotation does
 const FULL = 65535;
 
-// The harmonics of model/light.py.
+// Harmonics, lamp and sheen of model/light.py.
 const SHADE = `
-  vec3 shadeOf(vec3 n, mat3 light1, mat3 light2, mat3 light3, float least) {
+  vec3 shadeOf(vec3 n, float facing, mat3 light1, mat3 light2, mat3 light3, mat3 lamp, vec3 lampMean, vec3 sheen, float power, float least) {
     vec3 first = sqrt(3.0) * n;
     vec3 second = sqrt(15.0) * vec3(n.x * n.y, n.y * n.z, n.z * n.x);
     vec3 third = vec3(sqrt(5.0) / 2.0 * (3.0 * n.z * n.z - 1.0), sqrt(15.0) / 2.0 * (n.x * n.x - n.y * n.y), 0.0);
-    return max(vec3(1.0) + light1 * first + light2 * second + light3 * third, vec3(least));
+    vec3 slow = light1 * first + light2 * second + light3 * third;
+    return max(vec3(1.0) + slow + max(lamp * n, vec3(0.0)) - lampMean + pow(1.0 - clamp(facing, 0.0, 1.0), power) * sheen, vec3(least));
   }
 `;
 
@@ -96,25 +97,28 @@ export class AvatarSplats {
     }
     this.folding = this.folds !== null;
 
-    this.filmed = [0, 1, 2].map((block) => {
-      const columns = [0, 1, 2].map((k) => content.light.coefficients[3 * block + k] ?? [0, 0, 0]);
-      return new Matrix3().set(...[0, 1, 2].flatMap((row) => columns.map((column) => column[row])));
-    });
-    this.light = this.filmed.map((matrix, i) => dyno.uniform(`light${i}`, "mat3", matrix));
+    const { harmonics, lamp, sheen } = content.light;
+    const ofChannels = (rows) => new Matrix3().set(...[0, 1, 2].flatMap((channel) => [0, 1, 2].map((k) => (rows[k] ?? [0, 0, 0])[channel])));
+    const blocks = [harmonics.slice(0, 3), harmonics.slice(3, 6), harmonics.slice(6), lamp];
+    this.light = blocks.map((rows, i) => dyno.uniform(`light${i}`, "mat3", ofChannels(rows)));
+    const mean = [0, 1, 2].map((channel) => Math.hypot(...lamp.map((row) => row[channel])) / 4);
+    this.lampMean = dyno.uniform("lampMean", "vec3", new Vector3(...mean));
+    this.sheen = dyno.uniform("sheen", "vec3", new Vector3(...sheen));
     this.ambient = dyno.dynoFloat(1, "lightShare");
     this.unturn = dyno.uniform("unturn", "mat3", new Matrix3());
     this.viewer = dyno.uniform("viewer", "vec3", new Vector3());
-    this.mesh.covObjectModifiers = [this.#finish(content.light.least, content.cull_margin, logLow, logHigh)];
+    this.mesh.covObjectModifiers = [this.#finish(content.light, content.cull_margin, logLow, logHigh)];
     this.mesh.updateGenerator();
     this.bone = new Matrix4();
   }
 
   /** Splats after skinning: round, shaded by their posed normals, left out where they face away from the viewer. */
-  #finish(least, cullMargin, logLow, logHigh) {
+  #finish({ sheen_power: power, least }, cullMargin, logLow, logHigh) {
     const number = (value) => value.toExponential(9);
-    const types = { covsplat: dyno.CovSplat, skinning: this.skinning.uniform.type, surface: "usampler2DArray", viewer: "vec3", unturn: "mat3", share: "float", light1: "mat3", light2: "mat3", light3: "mat3" };
+    const types = { covsplat: dyno.CovSplat, skinning: this.skinning.uniform.type, surface: "usampler2DArray", viewer: "vec3", unturn: "mat3", share: "float", light1: "mat3", light2: "mat3", light3: "mat3", lamp: "mat3", lampMean: "vec3", sheen: "vec3" };
     const surface = dyno.uniform("surface", "usampler2DArray", this.surface);
-    const inputs = { skinning: this.skinning.uniform, surface, viewer: this.viewer, unturn: this.unturn, share: this.ambient, light1: this.light[0], light2: this.light[1], light3: this.light[2] };
+    const [light1, light2, light3, lamp] = this.light;
+    const inputs = { skinning: this.skinning.uniform, surface, viewer: this.viewer, unturn: this.unturn, share: this.ambient, light1, light2, light3, lamp, lampMean: this.lampMean, sheen: this.sheen };
     if (this.folds) {
       Object.assign(types, { places: "usampler2DArray", foldMap: "sampler2D", folded: "float" });
       this.folded = dyno.dynoFloat(1, "folded");
@@ -141,11 +145,12 @@ export class AvatarSplats {
           mat3 turn = blendedTurn(${i.skinning}.skinTexture, ${i.skinning}.boneTexture, ${o}.index);
           vec3 normal = normalize(turn * rest);
           ${this.folds ? fold(i, o) : ""}
-          vec3 shade = shadeOf(${i.unturn} * normal, ${i.light1}, ${i.light2}, ${i.light3}, ${number(least)});
+          float facing = dot(normal, normalize(${i.viewer} - ${o}.center));
+          vec3 shade = shadeOf(${i.unturn} * normal, facing, ${i.light1}, ${i.light2}, ${i.light3}, ${i.lamp}, ${i.lampMean}, ${i.sheen}, ${number(power)}, ${number(least)});
           ${o}.rgba.rgb = clamp(${o}.rgba.rgb * mix(vec3(1.0), shade, ${i.share}), 0.0, 1.0);
           ${o}.xxyyzz = vec3(scale * scale);
           ${o}.xyxzyz = vec3(0.0);
-          ${cullMargin === null ? "" : `if (dot(normal, normalize(${i.viewer} - ${o}.center)) <= ${number(-cullMargin)}) { ${o}.flags = 0u; }`}
+          ${cullMargin === null ? "" : `if (facing <= ${number(-cullMargin)}) { ${o}.flags = 0u; }`}
         `),
       });
       return { covsplat: step.outputs.covsplat };
