@@ -215,6 +215,7 @@ def train_avatar(settings: Settings, paths: SubjectPaths, track: BodyTrack, trai
         keep_what_helps(avatar, correction, frames, backend=backend)
         correction.spread(frames.rows)
     refined = correction.corrected()
+    avatar.note_resolution(refined, frames.rows)
     fill_unseen(avatar, point_visibility(avatar, refined, frames.rows, refined.camera, backend=backend) > SEEN_SHARE)
     avatar.requires_grad_(False)
     return TrainedRow(avatar, refined, training.step_number, atlas.num_points, seconds)

@@ -14,16 +14,18 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from model.body.track import BodyTrack
 from model.camera import Camera
 from model.decoding import bilinear_corners, read_features
 from model.fitting.rotations import rotation_from_vector
 from model.gaussians import Gaussians, Rendered
 from model.light import ROWS
 from model.networks import Decoder, FeatureTensor, NetworkOptions, PoseEncoder, pad_seams
-from model.pose import BodyPose, rest_to_posed, root_relative
+from model.pose import BodyPose, posed_joints, rest_to_posed, root_relative, track_pose
 from model.pose_shapes import COLOR_UNIT, PoseShapeOptions, PoseShapes
 from model.posing import SkinnedSurface, pose_points
 from model.render.rasterize import rasterize
+from model.render.splatting import DILATION_PX2
 from model.uv.atlas import UvAtlas
 from model.uv.position_maps import place_in_map
 
@@ -104,6 +106,7 @@ class Avatar(nn.Module):
         self.register_buffer("shares", shares, persistent=False)
         self.register_buffer("known_poses", torch.zeros(0, len(atlas.parents) - 1, 3))
         self.register_buffer("seen", torch.ones(atlas.num_points))
+        self.register_buffer("pixel_size", torch.zeros(()))  # of the frames that were trained on, at the person, metres; 0: not known
         network = options.network
         self.features = FeatureTensor(network, atlas.map_source, atlas.map_texel)
         self.decoder = Decoder(network)
@@ -272,7 +275,33 @@ class Avatar(nn.Module):
         attributes = self.attributes(pose) if attributes is None else attributes
         viewer = (-camera.w2c[:3, :3].T @ camera.w2c[:3, 3]).to(self.device)
         gaussians = self.gaussians(attributes, self.joint_transforms(pose), seen_from=viewer)
-        return rasterize(gaussians, camera, background, backend=backend)
+        return rasterize(self.as_resolved(gaussians, camera), camera, background, backend=backend)
+
+    @torch.no_grad()
+    def note_resolution(self, track: BodyTrack, rows: Int[Tensor, "F"]) -> None:
+        """Keep how finely some frames of a track show the person: the smallest pixel at the root joint."""
+        rest, parents = self.skeleton
+        poses = track_pose(track, rows)
+        roots = posed_joints(rest, rest_to_posed(rest, parents, poses))[:, 0]
+        self.pixel_size.fill_(float(track.camera.to_camera(roots)[:, 2].min() / track.camera.K[0, 0]))
+
+    def as_resolved(self, gaussians: Gaussians, camera: Camera) -> Gaussians:
+        """The Gaussians as large as they have to be for a view: none shows more finely than the clip did.
+
+        A scale s was fitted by what the rasteriser drew, a variance of s^2 + DILATION_PX2 p^2 with p the size of a pixel at
+        the person. Seen from nearer, or in a larger picture, the dilation falls short of that, and gaps open between points
+        that the clip could not tell apart; what falls short is added here. After the 3-D smoothing filter of Mip-Splatting
+        (Yu et al. 2024), with one p for all points. Nothing changes where pixels are no smaller than the clip's.
+        """
+        with torch.no_grad():
+            here = camera.to(self.device)
+            pixel = here.to_camera(gaussians.means)[:, 2] / here.K[0, 0]
+            short = DILATION_PX2 * (self.pixel_size.square() - pixel.square()).clamp_min(0)
+        return dataclasses.replace(gaussians, scales=(gaussians.scales.square() + short).sqrt())
+
+    def lasting_scales(self, scales: Float[Tensor, "N"]) -> Float[Tensor, "N"]:
+        """Standard deviations that leave no gaps from however near they are seen, for programs that know no `as_resolved`; metres."""
+        return (scales.square() + DILATION_PX2 * self.pixel_size.square()).sqrt()
 
     @torch.no_grad()
     def bake(self, pose: BodyPose | None = None) -> BakedAvatar:

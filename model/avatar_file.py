@@ -11,6 +11,7 @@ import json
 import math
 from pathlib import Path
 
+import torch
 from safetensors import safe_open
 from safetensors.torch import save
 
@@ -19,7 +20,7 @@ from model.networks import NetworkOptions
 from model.pose_shapes import PoseShapeOptions, choose_keys
 from model.uv.atlas import UvAtlas
 
-FORMAT, VERSION, READS = "gaussian-avatar", 5, (1, 2, 3, 4, 5)  # 1 had no pose shapes, 2 decoded at every point, 3 had one fade, 4 no lamp
+FORMAT, VERSION, READS = "gaussian-avatar", 5, (1, 2, 3, 4, 5)  # 1 had no pose shapes, 2 decoded at every point, 3 had one fade, 4 no lamp and no pixel size
 FADE_BEFORE_4 = math.exp(-4.5)
 LIGHT_BEFORE_5 = ("none", "linear", "quadratic")  # by the degree that stood there
 
@@ -51,6 +52,7 @@ def load_avatar(path: Path) -> Avatar:
         came = f"format {record.get('format')!r}, version {record.get('version')!r}"
         raise AvatarFileError(f"expected {path} to be a {FORMAT} file of version {', '.join(map(str, READS))}, came {came}; train it again")
     options = _options(record["options"])
+    tensors.setdefault("pixel_size", torch.zeros(()))
     atlas = UvAtlas(**{f.name: tensors[f"atlas_{f.name}"] for f in dataclasses.fields(UvAtlas)})
     avatar = Avatar(atlas, options, body=record["body"], betas=tensors["betas"])
     avatar.known_poses = tensors["known_poses"]

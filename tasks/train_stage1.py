@@ -89,6 +89,7 @@ def train(paths: SubjectPaths, track: BodyTrack, atlas: UvAtlas, frames: Trainin
     correction.spread(frames.rows)
     refined = correction.corrected()
     avatar.known_poses = refined.body_pose[frames.rows].to(device)
+    avatar.note_resolution(refined, frames.rows)
     seen = point_visibility(avatar, refined, frames.rows, refined.camera, backend=backend) > SEEN_SHARE
     fill_unseen(avatar, seen)
     print(f"stage 1: {training.step_number} steps; of {len(frames.rows)} frames {int((kept == 0).sum())} keep their fitted pose, {int((kept == 0.5).sum())} half of the correction; {int((~seen).sum())} of {len(seen)} points were never seen")

@@ -121,7 +121,7 @@ class Scene:
         shown = attributes.albedo if colors == "albedo" else (attributes.albedo * shade(normals, None, self.avatar.light)).clamp(0, 1)
         step = max(1, -(-len(means) // most))
         to_stage = self.placement.turn
-        parts = ((means - self.placement.shift) @ to_stage, nnf.normalize(normals @ to_stage, dim=-1), attributes.scales * step**0.5, shown)
+        parts = ((means - self.placement.shift) @ to_stage, nnf.normalize(normals @ to_stage, dim=-1), self.avatar.lasting_scales(attributes.scales) * step**0.5, shown)
         arrays = [part[::step].numpy() for part in parts]
         return Splats(*arrays, np.ones(len(arrays[0]), np.float32))
 

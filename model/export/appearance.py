@@ -61,7 +61,7 @@ def rest_splats(avatar: Avatar, colors: Float[Tensor, "N 3"], *, attributes: Att
     """
     attributes = avatar.attributes() if attributes is None else attributes
     means = avatar.atlas_points_rest + attributes.offsets + rest_lift(avatar)
-    return _splats(means, avatar.atlas_normals_rest, attributes, colors)
+    return _splats(means, avatar.atlas_normals_rest, avatar.lasting_scales(attributes.scales), colors)
 
 
 @torch.no_grad()
@@ -77,7 +77,7 @@ def posed_splats(avatar: Avatar, pose: BodyPose, placement: Placement, *, colors
     attributes = avatar.attributes(pose) if decoded is None else avatar.attributes_in(pose, decoded)
     means, normals = posed_surface(avatar, attributes, pose)
     shown = attributes.albedo if colors == "albedo" else (attributes.albedo * shade(normals, None, avatar.light)).clamp(0, 1)
-    return _splats((means - placement.shift) @ placement.turn, normals @ placement.turn, attributes, shown)
+    return _splats((means - placement.shift) @ placement.turn, normals @ placement.turn, avatar.lasting_scales(attributes.scales), shown)
 
 
 def rest_lift(avatar: Avatar) -> Float[Tensor, "3"]:
@@ -85,6 +85,6 @@ def rest_lift(avatar: Avatar) -> Float[Tensor, "3"]:
     return torch.tensor([0.0, -skeleton_of_avatar(avatar).floor_rest, 0.0])
 
 
-def _splats(means: Tensor, normals: Tensor, attributes: Attributes, colors: Tensor) -> Splats:
-    arrays = [t.detach().cpu().numpy() for t in (means, normals, attributes.scales, colors, torch.ones_like(attributes.scales))]
+def _splats(means: Tensor, normals: Tensor, scales: Tensor, colors: Tensor) -> Splats:
+    arrays = [t.detach().cpu().numpy() for t in (means, normals, scales, colors, torch.ones_like(scales))]
     return Splats(**dict(zip((field.name for field in dataclasses.fields(Splats)), arrays, strict=True)))
