@@ -154,7 +154,7 @@ def drawings_of(training: Training) -> dict[str, Callable[[], None]]:
 
     @torch.no_grad()
     def draw_few() -> None:
-        margin = {"viewer": training.loss.viewer, "cull_margin": avatar.options.cull_margin}
+        margin = {"viewer": training.loss.viewer, "cull_margin": avatar.options.cull_margin, "lamp": avatar.lamp}
         means, colors, scales, opacities = pose_points(*look, avatar.joint_transforms(pose), surface, **margin)
         rasterize(Gaussians(means, scales, colors, opacities), camera, white, backend=backend)
 

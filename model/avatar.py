@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn import functional as nnf
 
 from model.body.track import BodyTrack
 from model.camera import Camera
@@ -112,6 +113,7 @@ class Avatar(nn.Module):
         self.decoder = Decoder(network)
         self.texel_colors = nn.Parameter(torch.zeros(atlas.num_points if network.texel_residual else 0, 3))
         self.light = nn.Parameter(torch.zeros(ROWS[options.light], 3))
+        self.register_buffer("lamp", torch.zeros(3))
         encoder = options.pose_encoder
         self.pose_encoder = (
             None if encoder is None else PoseEncoder(network.features, base_width=encoder.base_width, depth=encoder.depth)
@@ -227,6 +229,13 @@ class Avatar(nn.Module):
         transforms = rest_to_posed(self.skeleton[0].to(pose.transl.device), self.parents, pose)
         return transforms.to(self.device, non_blocking=self.device.type == "cuda")  # a GPU that is at work need not be waited for
 
+    @torch.no_grad()
+    def posed_surface(self, attributes: Attributes, pose: BodyPose) -> tuple[Float[Tensor, "N 3"], Float[Tensor, "N 3"]]:
+        """All points and their unit normals in the world, whoever looks."""
+        blended = (self.joint_transforms(pose)[self.atlas_skin_joints, :3] * self.atlas_skin_weights[..., None, None]).sum(1)
+        means = (blended[:, :, :3] @ (self.atlas_points_rest + attributes.offsets)[..., None])[..., 0] + blended[:, :, 3]
+        return means, nnf.normalize((blended[:, :, :3] @ self.atlas_normals_rest[..., None])[..., 0], dim=-1)
+
     def gaussians(
         self, attributes: Attributes, transforms: Float[Tensor, "J 4 4"], *, seen_from: Float[Tensor, "3"] | None = None
     ) -> Gaussians:
@@ -249,6 +258,7 @@ class Avatar(nn.Module):
             self.light,
             transforms,
             surface,
+            lamp=self.lamp,
             viewer=seen_from,
             cull_margin=self.options.cull_margin,
         )
@@ -317,6 +327,7 @@ class Avatar(nn.Module):
             joints_rest=self.atlas_joints_rest,
             parents=self.atlas_parents,
             light=self.light.detach(),
+            lamp=self.lamp,
         )
 
 
@@ -330,6 +341,7 @@ class BakedAvatar:
         skin_joints, skin_weights: which joints move each Gaussian, and by which share.
         joints_rest, parents: the skeleton.
         light: coefficients of model/light.py, in the world; empty for none.
+        lamp: unit vector towards the lamp, in the world; zero for none.
     """
 
     means_rest: Float[Tensor, "N 3"]
@@ -341,6 +353,7 @@ class BakedAvatar:
     joints_rest: Float[Tensor, "J 3"]
     parents: Int[Tensor, "J"]
     light: Float[Tensor, "B 3"]
+    lamp: Float[Tensor, "3"]
 
 
 def pose_distance(pose: Float[Tensor, "J-1 3"], others: Float[Tensor, "P J-1 3"]) -> Float[Tensor, "P"]:

@@ -52,7 +52,7 @@ def load_avatar(path: Path) -> Avatar:
         came = f"format {record.get('format')!r}, version {record.get('version')!r}"
         raise AvatarFileError(f"expected {path} to be a {FORMAT} file of version {', '.join(map(str, READS))}, came {came}; train it again")
     options = _options(record["options"])
-    tensors.setdefault("pixel_size", torch.zeros(()))
+    tensors = {"pixel_size": torch.zeros(()), "lamp": torch.zeros(3)} | tensors
     atlas = UvAtlas(**{f.name: tensors[f"atlas_{f.name}"] for f in dataclasses.fields(UvAtlas)})
     avatar = Avatar(atlas, options, body=record["body"], betas=tensors["betas"])
     avatar.known_poses = tensors["known_poses"]

@@ -1,19 +1,19 @@
 """Light fixed in the world: what makes a turning person change shade.
 
 A surface point shows albedo times shade. The shade of a matt surface under distant light depends on its normal alone: light
-from all sides varies it slowly, one strong lamp leaves a kink where its light begins to graze. Cloth and skin are brighter
-besides where the viewer grazes them (Schlick's form of it, which falls as a power of 1 - cosine); read as light, that would
-light all that a still camera never sees. Colours here are display values; a product stays a product under gamma, so the
-shade is modelled there too.
+from all sides varies it slowly, one strong lamp leaves a kink where its light begins to graze, and shadows where the body
+stands in its way (lamp_light.py). Cloth and skin are brighter besides where the viewer grazes them (Schlick's form of it,
+which falls as a power of 1 - cosine); read as light, that would light all that a still camera never sees. Colours here are
+display values; a product stays a product under gamma, so the shade is modelled there too.
 
-Coefficients of all forms are one table of rows, a column a colour channel; docs/adr/0007 compares the forms:
+The shade is 1 plus what rows of coefficients, a column a colour channel, weigh; docs/adr/0007 compares the forms:
 
     none        no rows
     linear      3: harmonics of degree 1
     quadratic   8: harmonics of degree 1 and 2, 99 % of what a matt surface shows (Ramamoorthi and Hanrahan 2001)
-    lamp        7: harmonics of degree 1; x, y, z of the vector towards a lamp, as long as the lamp is strong; the sheen
+    lamp        5: harmonics of degree 1; the lamp's strength; the sheen
 
-Axes: N points, B rows.
+Axes: N points, B rows, K of them harmonics.
 """
 
 from __future__ import annotations
@@ -22,9 +22,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-ROWS = {"none": 0, "linear": 3, "quadratic": 8, "lamp": 7}
-LAMP = slice(3, 6)  # the lamp's rows, and
-SHEEN = 6  # the sheen's, where there are ROWS["lamp"]
+ROWS = {"none": 0, "linear": 3, "quadratic": 8, "lamp": 5}
+LAMP, SHEEN = 3, 4  # their rows, where there are ROWS["lamp"]
 SHEEN_POWER = 3
 MIN_SHADE = 0.05  # the darkest a surface gets; keeps albedo and shade apart where there is no light
 TINT_FACTOR = 10.0  # how much less a tint is believed than a shade
@@ -32,20 +31,15 @@ DEGREE_FACTOR = 28.0  # how much less a harmonic of degree 2 is believed than on
 
 
 def has_lamp(light: Float[Tensor, "B 3"]) -> bool:
-    """Whether a table of coefficients holds a lamp and a sheen."""
+    """Whether rows of coefficients hold a lamp and a sheen."""
     return len(light) == ROWS["lamp"]
 
 
-def harmonic_rows(light: Float[Tensor, "B 3"]) -> Float[Tensor, "K 3"]:
-    """The rows that weigh harmonics above degree 0: none, 3 or 8."""
-    return light[: LAMP.start] if has_lamp(light) else light
-
-
-def parts(light: Float[Tensor, "B 3"]) -> tuple[Float[Tensor, "K 3"], Float[Tensor, "3 3"], Float[Tensor, "3"]]:
-    """Weights of the harmonics, the lamp and the sheen; zeros for a lamp or a sheen that is not there."""
+def parts(light: Float[Tensor, "B 3"]) -> tuple[Float[Tensor, "K 3"], Float[Tensor, "3"], Float[Tensor, "3"]]:
+    """Weights of the harmonics, of the lamp and of the sheen; zeros for a lamp or a sheen that is not there."""
     if has_lamp(light):
-        return harmonic_rows(light), light[LAMP], light[SHEEN]
-    return light, light.new_zeros(3, 3), light.new_zeros(3)
+        return light[:LAMP], light[LAMP], light[SHEEN]
+    return light, light.new_zeros(3), light.new_zeros(3)
 
 
 def harmonics(normals: Float[Tensor, "*N 3"], count: int) -> Float[Tensor, "*N K"]:
@@ -62,28 +56,31 @@ def grazing(facing: Float[Tensor, "N"]) -> Float[Tensor, "N"]:
     return (1 - facing.clamp(0, 1)) ** SHEEN_POWER
 
 
-def shade(normals_world: Float[Tensor, "N 3"], facing: Float[Tensor, "N"] | None, light: Float[Tensor, "B 3"]) -> Float[Tensor, "N 3"]:
+def weighed(
+    normals_world: Float[Tensor, "N 3"], facing: Float[Tensor, "N"] | None, lamp: Float[Tensor, "N"], count: int
+) -> Float[Tensor, "N B"]:
+    """What `count` rows of coefficients weigh at each point; arguments as in `shade`."""
+    if count != ROWS["lamp"]:
+        return harmonics(normals_world, count)
+    rim = torch.zeros_like(lamp) if facing is None else grazing(facing)
+    return torch.cat([harmonics(normals_world, LAMP), lamp[:, None], rim[:, None]], dim=1)
+
+
+def shade(
+    normals_world: Float[Tensor, "N 3"], facing: Float[Tensor, "N"] | None, lamp: Float[Tensor, "N"], light: Float[Tensor, "B 3"]
+) -> Float[Tensor, "N 3"]:
     """Factor on the albedo, per colour channel. Differentiable in the light.
 
-    Without its sheen it averages to 1 over all directions by construction; otherwise albedo and light could trade a factor
-    for ever.
+    Without sheen and shadows it averages to 1 over all directions by construction; otherwise albedo and light could trade a
+    factor for ever.
 
     Args:
         normals_world: unit normals.
         facing: cosine between each normal and the direction to the viewer; None for no viewer, who would see no sheen.
+        lamp: what each point gets of the lamp's light, from `lamp_share`.
         light: coefficients, see above.
     """
-    return raw_shade(normals_world, facing, light).clamp_min(MIN_SHADE)
-
-
-def raw_shade(normals_world: Float[Tensor, "N 3"], facing: Float[Tensor, "N"] | None, light: Float[Tensor, "B 3"]) -> Float[Tensor, "N 3"]:
-    """`shade` before it is held above MIN_SHADE."""
-    slow = harmonic_rows(light)
-    raw = 1 + harmonics(normals_world, len(slow)) @ slow
-    if not has_lamp(light):
-        return raw
-    raw = raw + (normals_world @ light[LAMP]).clamp_min(0) - light[LAMP].norm(dim=0) / 4
-    return raw if facing is None else raw + grazing(facing)[:, None] * light[SHEEN]
+    return (1 + weighed(normals_world, facing, lamp, len(light)) @ light).clamp_min(MIN_SHADE)
 
 
 def unevenness(light: Float[Tensor, "B 3"]) -> Float[Tensor, ""]:
@@ -94,10 +91,10 @@ def unevenness(light: Float[Tensor, "B 3"]) -> Float[Tensor, ""]:
 
     Real light varies slowly: from degree to degree of its harmonics the mean square radiance falls about as l^-2 (Dror,
     Willsky and Adelson 2004), and a matt surface passes on 2/3 of degree 1 and 1/4 of degree 2 (Ramamoorthi and Hanrahan
-    2001). Together a harmonic of degree 2 has 1/28 of the variance of one of degree 1. A lamp's max(0, n . q) - |q| / 4 has
-    mean square 5/48 |q|^2, a sheen's, over the directions in sight, 1 / (2 SHEEN_POWER + 1). A tint counts TINT_FACTOR times.
+    2001). Together a harmonic of degree 2 has 1/28 of the variance of one of degree 1. A lamp's max(0, n . d) - 1 / 4 has
+    mean square 5/48, a sheen's, over the directions in sight, 1 / (2 SHEEN_POWER + 1). A tint counts TINT_FACTOR times.
     """
-    others = ((3, 5 / 48), (1, 1 / (2 * SHEEN_POWER + 1))) if has_lamp(light) else ((5, DEGREE_FACTOR),)
+    others = ((1, 5 / 48), (1, 1 / (2 * SHEEN_POWER + 1))) if has_lamp(light) else ((5, DEGREE_FACTOR),)
     factors = torch.cat([light.new_full((count, 1), factor) for count, factor in ((3, 1.0), *others)])[: len(light)]
     tint = light - light.mean(1, keepdim=True)
     return (factors * (light.square() + TINT_FACTOR * tint.square())).sum() / 3

@@ -2,9 +2,9 @@
 
 For a point with rest place x = surface point + offset, rest normal n, albedo a and skinning weights w_j, under joint transforms [R_j | t_j]:
 
-    [R | t] = sum_j w_j [R_j | t_j]     mean = R x + t     m = R n / |R n|     color = clip(a * shade(m, m . v), 0, 1)
+    [R | t] = sum_j w_j [R_j | t_j]     mean = R x + t     m = R n / |R n|     color = clip(a * shade, 0, 1)
 
-with v the direction to the viewer, and it is kept when m does not turn away from the viewer by more than a margin. The plain torch version is the meaning; the
+with the shade of model/light.py, and it is kept when m does not turn away from the viewer by more than a margin. The plain torch version is the meaning; the
 compiled one does the same on the CPU in one pass forward and one backward, and a third in few operations on a GPU, where points that
 turn away stay in training and become transparent, so that shapes are the same in every frame. In all, shading and culling pass no gradient to
 the motion: a body should not turn for the sake of its shade.
@@ -23,11 +23,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as nnf
 
-from model.light import LAMP, MIN_SHADE, ROWS, SHEEN, SHEEN_POWER, grazing, harmonic_rows, harmonics, has_lamp, raw_shade, shade
+from model.lamp_light import cast_shadows, lamp_share, lamp_share_reference
+from model.light import LAMP, MIN_SHADE, ROWS, SHEEN, SHEEN_POWER, has_lamp, shade, weighed
 from model.render.cpu_lanes import LANES, load, spread, store
 from model.render.cpu_threads import PIECES_PER_THREAD, num_threads, run_pieces, split_range
 
-LAMP_ROWS, LAMP_START = ROWS["lamp"], LAMP.start  # as compiled code can read them
+LAMP_ROWS = ROWS["lamp"]  # as compiled code can read it
 CHUNK = 2048  # points whose gradients are summed together; sums over chunks are in a fixed order
 
 
@@ -54,6 +55,7 @@ def pose_points(
     transforms: Float[Tensor, "J 4 4"],
     surface: SkinnedSurface,
     *,
+    lamp: Float[Tensor, "3"],
     viewer: Float[Tensor, "3"] | None,
     cull_margin: float | None,
 ) -> tuple[Float[Tensor, "M 3"], Float[Tensor, "M 3"], Float[Tensor, "M"], Float[Tensor, "M"]]:
@@ -62,6 +64,7 @@ def pose_points(
     Args:
         offsets: from the surface's own points, metres.
         light: coefficients of model/light.py; empty for no light.
+        lamp: unit vector towards the lamp, zero where none is known.
         viewer: the viewer's place in the world, metres; None keeps all points and shows no sheen.
         cull_margin: as a cosine; points beyond it are left out, None keeps all. On a GPU they stay where gradients are recorded, with an
             opacity of 0.
@@ -70,15 +73,16 @@ def pose_points(
         Differentiable in offsets, albedo, scales, light and (through the means) transforms.
     """
     if offsets.device.type != "cpu":
-        means, colors, opacities = PosePointsInPasses.apply(offsets, albedo, light, transforms, surface, viewer, cull_margin)
+        means, colors, opacities = PosePointsInPasses.apply(offsets, albedo, light, transforms, surface, lamp, viewer, cull_margin)
         posed = means, colors, scales, opacities
         if viewer is None or cull_margin is None or torch.is_grad_enabled():
             return posed
         kept = opacities.nonzero()[:, 0]  # no training waits for it, and half of the points are half of the rasteriser's work
         return tuple(values.index_select(0, kept) for values in posed)
     if offsets.dtype != torch.float32:
-        return pose_points_reference(offsets, albedo, scales, light, transforms, surface, viewer=viewer, cull_margin=cull_margin)
-    means, colors, kept = _PosePoints.apply(offsets, albedo, light, transforms[:, :3].reshape(-1, 12), surface, viewer, cull_margin)
+        return pose_points_reference(offsets, albedo, scales, light, transforms, surface, lamp=lamp, viewer=viewer, cull_margin=cull_margin)
+    rows = transforms[:, :3].reshape(-1, 12)
+    means, colors, kept = _PosePoints.apply(offsets, albedo, light, rows, surface, lamp, viewer, cull_margin)
     return means, colors, scales.index_select(0, kept), torch.ones(len(kept))
 
 
@@ -90,6 +94,7 @@ def pose_points_reference(
     transforms: Tensor,
     surface: SkinnedSurface,
     *,
+    lamp: Tensor,
     viewer: Tensor | None,
     cull_margin: float | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -98,10 +103,11 @@ def pose_points_reference(
     means = (blended[:, :, :3] * (surface.points_rest + offsets)[:, None]).sum(-1) + blended[:, :, 3]
     normals = nnf.normalize((blended[:, :, :3].detach() * surface.normals_rest[:, None]).sum(-1), dim=-1)
     facing = None if viewer is None else (normals * nnf.normalize(viewer - means.detach(), dim=-1)).sum(-1)
+    colors = (albedo * shade(normals, facing, lamp_share_reference(means.detach(), normals, lamp), light)).clamp(0, 1)
     if facing is not None and cull_margin is not None:
         kept = (facing > -cull_margin).nonzero()[:, 0]
-        means, normals, facing, albedo, scales = means[kept], normals[kept], facing[kept], albedo[kept], scales[kept]
-    return means, (albedo * shade(normals, facing, light)).clamp(0, 1), scales, torch.ones_like(scales)
+        means, colors, scales = means[kept], colors[kept], scales[kept]
+    return means, colors, scales, torch.ones_like(scales)
 
 
 class PosePointsInPasses(torch.autograd.Function):
@@ -112,7 +118,7 @@ class PosePointsInPasses(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, offsets, albedo, light, transforms, surface, viewer, margin):
+    def forward(ctx, offsets, albedo, light, transforms, surface, lamp, viewer, margin):
         shares = surface.skin_weights.new_zeros(len(offsets), len(transforms)).scatter_add_(1, surface.skin_joints, surface.skin_weights)
         points, normals = surface.points_rest + offsets, surface.normals_rest
         blended = (shares @ transforms[:, :3].flatten(1)).unflatten(1, (3, 4))
@@ -122,18 +128,19 @@ class PosePointsInPasses(torch.autograd.Function):
         facing = None if viewer is None else (normals * nnf.normalize(viewer - means, dim=-1)).sum(-1)
         if facing is not None and margin is not None:
             opacities = (facing > -margin).to(points.dtype)
-        raw = raw_shade(normals, facing, light)
+        share = lamp_share(means, normals, lamp) if has_lamp(light) else opacities
+        lit = weighed(normals, facing, share, len(light))
+        raw = 1 + lit @ light
         shades = raw.clamp_min(MIN_SHADE)
         colors = albedo * shades
-        rim = torch.zeros_like(opacities) if facing is None else grazing(facing)
-        ctx.save_for_backward(points, blended, shares, albedo, normals, rim, light, raw, shades, colors)
+        ctx.save_for_backward(points, blended, shares, albedo, lit, raw, shades, colors)
         ctx.mark_non_differentiable(opacities)
         ctx.set_materialize_grads(False)
         return means, colors.clamp(0, 1), opacities
 
     @staticmethod
     def backward(ctx, grad_means, grad_colors, _):
-        points, blended, shares, albedo, normals, rim, light, raw, shades, colors = ctx.saved_tensors
+        points, blended, shares, albedo, lit, raw, shades, colors = ctx.saved_tensors
         to_offsets = to_albedo = to_light = to_transforms = None
         if grad_means is not None:
             to_offsets = (blended[:, :, :3] * grad_means[:, :, None]).sum(1)
@@ -145,18 +152,13 @@ class PosePointsInPasses(torch.autograd.Function):
             inside = grad_colors * ((colors >= 0) & (colors <= 1))
             to_albedo = inside * shades
             if ctx.needs_input_grad[2]:
-                slope = inside * albedo * (raw >= MIN_SHADE)
-                to_light = harmonics(normals, len(harmonic_rows(light))).T @ slope
-                if has_lamp(light):
-                    lamp = light[LAMP]
-                    to_lamp = normals.T @ (slope * (normals @ lamp >= 0)) - nnf.normalize(lamp, dim=0) / 4 * slope.sum(0)
-                    to_light = torch.cat([to_light, to_lamp, (rim @ slope)[None]])
-        return to_offsets, to_albedo, to_light, to_transforms, None, None, None
+                to_light = lit.T @ (inside * albedo * (raw >= MIN_SHADE))
+        return to_offsets, to_albedo, to_light, to_transforms, None, None, None, None
 
 
 class _PosePoints(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, offsets, albedo, light, transforms, surface, viewer, margin):
+    def forward(ctx, offsets, albedo, light, transforms, surface, lamp, viewer, margin):
         fixed = [t.contiguous().numpy() for t in (surface.points_rest, surface.normals_rest, surface.skin_joints, surface.skin_weights)]
         offsets, albedo, light, transforms = (t.detach().contiguous().numpy() for t in (offsets, albedo, light, transforms))
         means, normals, facing = np.empty_like(offsets), np.empty_like(offsets), np.empty(len(offsets), np.float32)
@@ -173,12 +175,18 @@ class _PosePoints(torch.autograd.Function):
         places, num_kept = np.cumsum(counts) - counts, counts.sum()
         kept = np.empty(num_kept, np.int64)
         kept_means, colors, shades = (np.empty((num_kept, 3), np.float32) for _ in range(3))
+        lamp_shares = np.zeros(num_kept, np.float32)
+        shadows = cast_shadows(means, lamp.numpy()) if len(light) == LAMP_ROWS and lamp.any() else None
 
         def light_up(part):
-            _light(*ranges[part], places[part], facing, margin, means, normals, albedo, light, kept, kept_means, colors, shades)
+            start = places[part]
+            stop = start + _keep(*ranges[part], start, facing, margin, means, kept, kept_means)
+            if shadows is not None:
+                lamp_shares[start:stop] = shadows.share(kept[start:stop], means, normals)
+            _light(start, stop, kept, facing, lamp_shares, normals, albedo, light, colors, shades)
 
         run_pieces(light_up, range(len(ranges)))
-        ctx.fixed, ctx.arrays, ctx.kept, ctx.lit = fixed, (offsets, albedo, light, transforms), kept, (normals, facing, shades)
+        ctx.fixed, ctx.arrays, ctx.kept, ctx.lit = fixed, (offsets, albedo, light, transforms), kept, (normals, facing, lamp_shares, shades)
         index = torch.from_numpy(kept)
         ctx.mark_non_differentiable(index)
         ctx.set_materialize_grads(False)
@@ -203,7 +211,7 @@ class _PosePoints(torch.autograd.Function):
         run_pieces(carry_back, split_range(num_chunks, PIECES_PER_THREAD * num_threads()))
         sums = (total.sum(0, dtype=np.float64).astype(np.float32) for total in (to_light, to_transforms))
         found = [torch.from_numpy(g) for g in (to_offsets, to_albedo, *sums)]
-        return *(g if needed else None for g, needed in zip(found, ctx.needs_input_grad, strict=False)), None, None, None
+        return *(g if needed else None for g, needed in zip(found, ctx.needs_input_grad, strict=False)), None, None, None, None
 
 
 def _padded(transforms: Float[np.ndarray, "J 12"]) -> Float[np.ndarray, "J 16"]:
@@ -279,17 +287,27 @@ def _grazing(facing):
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def _light(begin, end, place, facing, margin, means, normals, albedo, light, kept, kept_means, colors, shades):
-    """Write index, mean, colour and shade of a range's points that are seen, from a place on."""
-    lamp = light.shape[0] == LAMP_ROWS
-    num_harmonics = LAMP_START if lamp else light.shape[0]
+def _keep(begin, end, place, facing, margin, means, kept, kept_means):
+    """Write index and mean of a range's points that are seen, from a place on; return how many."""
+    start = place
     for i in range(begin, end):
-        if not facing[i] > -margin:
-            continue
-        kept[place] = i
+        if facing[i] > -margin:
+            kept[place] = i
+            for c in range(3):
+                kept_means[place, c] = means[i, c]
+            place += 1
+    return place - start
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _light(begin, end, kept, facing, lamp_shares, normals, albedo, light, colors, shades):
+    """Write colour and shade of a range of the points that are seen."""
+    lamp = light.shape[0] == LAMP_ROWS
+    num_harmonics = LAMP if lamp else light.shape[0]
+    for place in range(begin, end):
+        i = kept[place]
         x, y, z = normals[i, 0], normals[i, 1], normals[i, 2]
         for c in range(3):
-            kept_means[place, c] = means[i, c]
             shades[place, c] = 1
         for k in range(num_harmonics):
             h = _harmonic(k, x, y, z)
@@ -298,31 +316,22 @@ def _light(begin, end, place, facing, margin, means, normals, albedo, light, kep
         if lamp:
             rim = _grazing(facing[i])
             for c in range(3):
-                along, strength = _lamp(light, c, x, y, z)
-                shades[place, c] += max(along, np.float32(0)) - strength / 4 + rim * light[SHEEN, c]
+                shades[place, c] += lamp_shares[place] * light[LAMP, c] + rim * light[SHEEN, c]
         for c in range(3):
             value = albedo[i, c] * max(shades[place, c], np.float32(MIN_SHADE))
             colors[place, c] = min(max(value, np.float32(0)), np.float32(1))
-        place += 1
-
-
-@numba.njit(inline="always")
-def _lamp(light, c, x, y, z):
-    """How far a normal turns to a channel's lamp, times its strength; and the strength."""
-    a, b, d = light[LAMP_START, c], light[LAMP_START + 1, c], light[LAMP_START + 2, c]
-    return a * x + b * y + d * z, np.sqrt(a * a + b * b + d * d)
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def _carry_back(
-    first_chunk, end_chunk, offsets, albedo, light, transforms, points_rest, joints, weights, kept, normals, facing, shades, grad_means, grad_colors,
+    first_chunk, end_chunk, offsets, albedo, light, transforms, points_rest, joints, weights, kept, normals, facing, lamp_shares, shades, grad_means, grad_colors,
     to_offsets, to_albedo, light_sums, transform_sums,
 ):  # fmt: skip
     """Gradients of some chunks of the points that are seen; sums stay apart, a chunk each."""
     blend = np.empty(2 * LANES, np.float32)
     rows = transforms.reshape(-1)
     lamp = light.shape[0] == LAMP_ROWS
-    num_harmonics = LAMP_START if lamp else light.shape[0]
+    num_harmonics = LAMP if lamp else light.shape[0]
     for chunk in range(first_chunk, end_chunk):
         for m in range(chunk * CHUNK, min(len(kept), (chunk + 1) * CHUNK)):
             i = kept[m]
@@ -352,8 +361,5 @@ def _carry_back(
                     for k in range(num_harmonics):
                         light_sums[chunk, k, c] += slope * _harmonic(k, normals[i, 0], normals[i, 1], normals[i, 2])
                     if lamp:
-                        along, strength = _lamp(light, c, normals[i, 0], normals[i, 1], normals[i, 2])
-                        for k in range(3):
-                            lit = normals[i, k] if along >= 0 else np.float32(0)
-                            light_sums[chunk, LAMP_START + k, c] += slope * (lit - light[LAMP_START + k, c] / (4 * max(strength, np.float32(1e-12))))
+                        light_sums[chunk, LAMP, c] += slope * lamp_shares[m]
                         light_sums[chunk, SHEEN, c] += slope * _grazing(facing[i])

@@ -23,6 +23,8 @@ from torch.nn.utils import get_total_norm
 
 from model.avatar import Avatar
 from model.checkpoint import Checkpoint
+from model.lamp_search import find_lamp, sight
+from model.light import has_lamp
 from model.losses import LossWeights
 from model.lpips import Lpips
 from model.networks import PointNorm
@@ -33,6 +35,7 @@ from model.training_frames import TrainingFrames
 HISTORY_EVERY = 10  # steps between two entries of the history
 SNAPSHOT_EVERY = 50  # steps between two states that a non-finite step can go back to
 MAX_ROLLBACKS = 3
+LAMP_FRAMES = 24  # in which the lamp is looked for
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,7 @@ class TrainingOptions:
         pose_start: share of the steps before poses begin to move.
         scale_warmup_steps: steps over which the scale grows from 0 (1000 as published); 0 for none.
         checkpoint_every: steps between two checkpoints.
+        lamp_at: shares of the training after which the lamp is looked for, where the light has one and moves.
         rates, losses: learning rates and loss weights.
     """
 
@@ -81,6 +85,7 @@ class TrainingOptions:
     pose_start: float
     scale_warmup_steps: int
     checkpoint_every: int
+    lamp_at: list[float]
     rates: Rates
     losses: LossWeights
 
@@ -117,7 +122,7 @@ class Training:
             background=options.background, frames_per_step=options.frames_per_step, lpips=lpips, backend=backend, generator=self.generator,
         )  # fmt: skip
         self.order: Tensor = torch.zeros(0, dtype=torch.long)
-        self.step_number, self.seconds, self.rollbacks = 0, 0.0, 0
+        self.step_number, self.seconds, self.rollbacks, self.lamp_searches = 0, 0.0, 0, 0
         self.history: list[dict[str, float]] = []
         self.recent: list[tuple[float, float]] = []
         rates, parts = options.rates, avatar
@@ -167,6 +172,7 @@ class Training:
                 self.snapshot = {name: t.clone() for name, t in self._tensors().items()}
         else:
             self._roll_back()
+        self._look_for_lamp()
         self.seconds += time.perf_counter() - start
 
     def _loss(self, chosen: Int[Tensor, "B"]) -> tuple[Float[Tensor, ""], Float[Tensor, "B"]]:
@@ -190,6 +196,23 @@ class Training:
     @property
     def _poses_move(self) -> bool:
         return self.row_adam is not None and self.progress >= self.options.pose_start
+
+    def _look_for_lamp(self) -> None:
+        """Look for the lamp in some frames of the whole clip, when it is time."""
+        avatar, done = self.avatar, self.lamp_searches
+        if not (has_lamp(avatar.light) and avatar.light.requires_grad) or self.progress < (*self.options.lamp_at, 2.0)[done]:
+            return
+        self.lamp_searches += 1
+        with torch.no_grad():
+            attributes, poses = avatar.attributes(), self.correction.pose(self.frames.rows)
+        count = len(self.frames.rows)
+        sightings = []
+        for k in sorted({round(share * (count - 1)) for share in np.linspace(0, 1, LAMP_FRAMES)}):
+            window = self.loss.windows[k]
+            camera = self.loss.camera if window is None else self.loss.camera.crop(*window)
+            picture, mask = self.frames.picture(k, window, device=self.device)
+            sightings.append(sight(avatar, attributes, poses[k], camera, picture, mask, backend=self.loss.backend))
+        find_lamp(avatar, attributes, sightings)
 
     def _set_modes(self) -> None:
         """Batch statistics belong to stage 1's decoder and stage 2's encoder; what is frozen keeps its own."""
@@ -242,6 +265,7 @@ class Training:
             rollbacks=self.rollbacks,
             history=self.history,
             recent=self.recent,
+            lamp_searches=self.lamp_searches,
         )
         return Checkpoint(self._tensors(), record)
 
@@ -250,6 +274,7 @@ class Training:
         self._load_tensors(checkpoint.tensors)
         record = checkpoint.record
         self.step_number, self.seconds, self.rollbacks = record["step"], record["seconds"], record["rollbacks"]
+        self.lamp_searches = record["lamp_searches"]
         self.history, self.recent = record["history"], [tuple(entry) for entry in record["recent"]]
         self.snapshot = {name: t.clone() for name, t in self._tensors().items()}
 

@@ -170,6 +170,7 @@ def make_bundle(subject: Subject) -> bytes:
             joints_rest=(avatar.atlas_joints_rest + rest_lift(avatar)).numpy(),
             harmonics=harmonics,
             lamp=lamp,
+            lamp_direction=avatar.lamp.numpy(),
             sheen=sheen,
             light_from_stage=subject.placement.turn.numpy(),
             motions=subject.motions,

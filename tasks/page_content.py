@@ -15,10 +15,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 
 from model.avatar import BakedAvatar
 from model.body.track import BodyTrack
+from model.lamp_light import BIAS_M, CELL_M, GRID, MEAN_SHARE, STEEPEST, light_axes
 from model.light import MIN_SHADE, SHEEN_POWER, parts
 from model.motion.placement import Placement
 from tasks.page_folds import PackedFolds
@@ -117,7 +118,7 @@ def plain_content(content: PageContent) -> dict:
             "parents": baked.parents.tolist(),
             "joints": baked.joints_rest.double().tolist(),
         },
-        "light": _plain_light(baked.light),
+        "light": _plain_light(baked.light, baked.lamp),
         "folds": None if content.folds is None else _plain_folds(content.folds),
         "cull_margin": content.cull_margin,
         "camera": {"K": camera.K.tolist(), "w2c": camera.w2c.tolist(), "width": camera.width, "height": camera.height},
@@ -137,9 +138,11 @@ def plain_content(content: PageContent) -> dict:
     }
 
 
-def _plain_light(light: torch.Tensor) -> dict:
-    harmonics, lamp, sheen = (part.double().tolist() for part in parts(light))
-    return {"harmonics": harmonics, "lamp": lamp, "sheen": sheen, "sheen_power": SHEEN_POWER, "least": MIN_SHADE}
+def _plain_light(light: Float[torch.Tensor, "B 3"], lamp: Float[torch.Tensor, "3"]) -> dict:
+    harmonics, strength, sheen = (part.double().tolist() for part in parts(light))
+    place = {"direction": lamp.double().tolist(), "axes": light_axes(lamp.double()).tolist(), "strength": strength}
+    shadow = {"cell": CELL_M, "grid": GRID, "bias": BIAS_M, "steepest": STEEPEST, "mean": MEAN_SHARE}
+    return {"harmonics": harmonics, "lamp": place | shadow, "sheen": sheen, "sheen_power": SHEEN_POWER, "least": MIN_SHADE}
 
 
 def _plain_folds(folds: PackedFolds) -> dict:

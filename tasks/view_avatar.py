@@ -24,10 +24,9 @@ from torch.nn import functional as nnf
 from model.avatar import Attributes, Avatar
 from model.avatar_file import AvatarFileError, load_avatar
 from model.body.track import BodyTrack
-from model.export.appearance import COLORS, posed_surface
+from model.export.appearance import COLORS, lit_colors
 from model.export.splats import Splats
 from model.fitting.rotations import rotation_from_vector, vector_from_rotation
-from model.light import shade
 from model.motion.library import LIBRARY, library_motion
 from model.motion.motion import Motion, carried
 from model.motion.placement import Placement, placement_of_track, skeleton_of_avatar
@@ -117,8 +116,8 @@ class Scene:
         played = self.motion(motion)
         pose = turned(self.placement.carry(played)[round(seconds * played.fps) % played.num_frames], turns)
         attributes = self.avatar.attributes_in(pose, self.decoded)
-        means, normals = posed_surface(self.avatar, attributes, pose)
-        shown = attributes.albedo if colors == "albedo" else (attributes.albedo * shade(normals, None, self.avatar.light)).clamp(0, 1)
+        means, normals = self.avatar.posed_surface(attributes, pose)
+        shown = attributes.albedo if colors == "albedo" else lit_colors(self.avatar, attributes.albedo, means, normals)
         step = max(1, -(-len(means) // most))
         to_stage = self.placement.turn
         parts = ((means - self.placement.shift) @ to_stage, nnf.normalize(normals @ to_stage, dim=-1), self.avatar.lasting_scales(attributes.scales) * step**0.5, shown)

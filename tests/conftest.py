@@ -32,7 +32,7 @@ LOSSES = LossWeights(
 RATES = Rates(networks=5e-3, features=1e-2, texel_colors=1e-2, light=5e-3, pose_encoder=0.0, poses=PoseRates(4e-3, 2e-3, 1e-3, 5e-4, [8]))
 TRAINING = TrainingOptions(
     steps=30, max_minutes=None, frames_per_step=2, crop=True, background="random", schedule="cosine", pose_start=0.2,
-    scale_warmup_steps=0, checkpoint_every=10, rates=RATES, losses=LOSSES,
+    scale_warmup_steps=0, checkpoint_every=10, lamp_at=[], rates=RATES, losses=LOSSES,
 )  # fmt: skip
 
 

@@ -21,6 +21,7 @@ from torch.nn import functional as nnf
 from model.avatar import Attributes, Avatar
 from model.body.track import BodyTrack
 from model.export.splats import Splats
+from model.lamp_light import lamp_share
 from model.light import shade
 from model.motion.placement import Placement, skeleton_of_avatar
 from model.pose import BodyPose, track_pose
@@ -35,20 +36,19 @@ def mean_lit_colors(avatar: Avatar, attributes: Attributes, track: BodyTrack) ->
     eye = -track.w2c[:3, :3].T @ track.w2c[:3, 3]
     total, weights = torch.zeros_like(attributes.albedo), torch.zeros(len(attributes.albedo))
     for row in range(track.num_frames):
-        means, normals = posed_surface(avatar, attributes, track_pose(track, row))
+        means, normals = avatar.posed_surface(attributes, track_pose(track, row))
         facing = (normals * nnf.normalize(eye - means, dim=-1)).sum(-1).clamp_min(0) + GRAZING
-        total += facing[:, None] * (attributes.albedo * shade(normals, None, avatar.light)).clamp(0, 1)
+        total += facing[:, None] * lit_colors(avatar, attributes.albedo, means, normals)
         weights += facing
     return total / weights[:, None]
 
 
 @torch.no_grad()
-def posed_surface(avatar: Avatar, attributes: Attributes, pose: BodyPose) -> tuple[Float[Tensor, "N 3"], Float[Tensor, "N 3"]]:
-    """Points and unit normals in the world, all of them: files cannot leave out what faces away."""
-    transforms = avatar.joint_transforms(pose)[:, :3]
-    blended = (transforms[avatar.atlas_skin_joints] * avatar.atlas_skin_weights[..., None, None]).sum(1)
-    means = (blended[:, :, :3] @ (avatar.atlas_points_rest + attributes.offsets)[..., None])[..., 0] + blended[:, :, 3]
-    return means, nnf.normalize((blended[:, :, :3] @ avatar.atlas_normals_rest[..., None])[..., 0], dim=-1)
+def lit_colors(
+    avatar: Avatar, albedo: Float[Tensor, "N 3"], means: Float[Tensor, "N 3"], normals: Float[Tensor, "N 3"]
+) -> Float[Tensor, "N 3"]:
+    """Colours of all points in a pose, in the light of the clip and the shadows that it casts there."""
+    return (albedo * shade(normals, None, lamp_share(means, normals, avatar.lamp), avatar.light)).clamp(0, 1)
 
 
 @torch.no_grad()
@@ -75,8 +75,8 @@ def posed_splats(avatar: Avatar, pose: BodyPose, placement: Placement, *, colors
         decoded: attributes without a pose, decoded before; None decodes here.
     """
     attributes = avatar.attributes(pose) if decoded is None else avatar.attributes_in(pose, decoded)
-    means, normals = posed_surface(avatar, attributes, pose)
-    shown = attributes.albedo if colors == "albedo" else (attributes.albedo * shade(normals, None, avatar.light)).clamp(0, 1)
+    means, normals = avatar.posed_surface(attributes, pose)
+    shown = attributes.albedo if colors == "albedo" else lit_colors(avatar, attributes.albedo, means, normals)
     return _splats((means - placement.shift) @ placement.turn, normals @ placement.turn, avatar.lasting_scales(attributes.scales), shown)
 
 

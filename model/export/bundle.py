@@ -36,7 +36,8 @@ class Bundle:
         albedo: their colours without light.
         skin_joints, skin_weights: what moves each splat; weights sum to 1.
         joint_names, parents, joints_rest: the skeleton on the stage; -1 for the root, which comes first.
-        harmonics, lamp, sheen: the light's parts (model/light.py); no rows, zeros and zeros for none.
+        harmonics, lamp, sheen: what the light's parts weigh (model/light.py); no rows, zeros and zeros for none.
+        lamp_direction: unit vector towards the lamp, in the axes that the light is given in; zero for none.
         light_from_stage: turns a stage's normal into the axes that the light is given in.
         motions: what there is to play.
         folds: what the splats do in a pose beyond being carried; None for nothing.
@@ -51,7 +52,8 @@ class Bundle:
     parents: list[int]
     joints_rest: Float[np.ndarray, "J 3"]
     harmonics: Float[np.ndarray, "B 3"]
-    lamp: Float[np.ndarray, "3 3"]
+    lamp: Float[np.ndarray, "3"]
+    lamp_direction: Float[np.ndarray, "3"]
     sheen: Float[np.ndarray, "3"]
     light_from_stage: Float[np.ndarray, "3 3"]
     motions: list[JointMotion]
@@ -82,6 +84,7 @@ def write_bundle(bundle: Bundle) -> bytes:
         "light": {
             "harmonics": arrays.add(bundle.harmonics),
             "lamp": arrays.add(bundle.lamp),
+            "lamp_direction": arrays.add(bundle.lamp_direction),
             "sheen": arrays.add(bundle.sheen),
             "from_stage": bundle.light_from_stage.astype(float).tolist(),
         },

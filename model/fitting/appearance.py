@@ -188,7 +188,8 @@ def learn(
         texel_colors=factor * training.rates.texel_colors, light=factor * training.rates.light, poses=None,
     )  # fmt: skip
     steps = options.first_steps if number == 0 else options.steps
-    training = dataclasses.replace(training, steps=steps, max_minutes=None, rates=rates)
+    lamp_at = training.lamp_at if number == 0 else []
+    training = dataclasses.replace(training, steps=steps, max_minutes=None, rates=rates, lamp_at=lamp_at)
     correction = PoseCorrection(track)
     run = Training(avatar, correction, clip.frames, training, lpips=None, backend=backend, seed=seed)
     over = run_training(run, on_step=lambda _: None, stop_asked=stop_asked)

@@ -53,7 +53,8 @@ def make_avatar(body: BodyModel, betas: torch.Tensor) -> Avatar:
     atlas = bake_atlas(body_surface(body, betas), resolution=72, map_resolution=32, density=None)
     avatar = Avatar(atlas, AvatarOptions(NETWORK, light="lamp", pose_encoder=None, cull_margin=0.2), body="open", betas=betas)
     with torch.no_grad():
-        avatar.light.copy_(0.12 * torch.randn(7, 3))
+        avatar.light.copy_(0.12 * torch.randn(5, 3) + torch.tensor([0.0, 0.0, 0.0, 0.4, 0.0])[:, None])
+        avatar.lamp.copy_(torch.nn.functional.normalize(torch.tensor([0.4, -0.7, -0.5]), dim=0))  # from above, before the person
     return avatar.requires_grad_(False).eval()
 
 

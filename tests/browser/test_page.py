@@ -16,6 +16,7 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from model.camera import Camera
+from model.lamp_light import MEAN_SHARE
 from model.motion.library import library_motion
 from model.motion.placement import placement_of_track, skeleton_of_avatar
 from model.pose import BodyPose, track_pose
@@ -56,6 +57,14 @@ def from_side(camera: Camera, middle: list[float], degrees: float) -> Camera:
     return Camera(camera.K, camera.w2c @ turn, camera.width, camera.height)
 
 
+def bent(pose: BodyPose, joint: int, degrees: list[float]) -> BodyPose:
+    """A pose with one joint turned further about its own axes."""
+    vectors = pose.body_pose.clone()
+    turned = Rotation.from_rotvec(vectors[joint - 1].numpy()) * Rotation.from_rotvec(np.deg2rad(degrees))
+    vectors[joint - 1] = torch.from_numpy(turned.as_rotvec()).float()
+    return BodyPose(pose.global_orient, vectors, pose.transl)
+
+
 @pytest.mark.parametrize(("row", "degrees"), [(0, 0), (2, 0), (4, 90), (4, 180), (1, -40)])
 def test_a_picture_equals_the_projects_own_render_of_the_same_pose_and_camera(
     page: chromium.Browser, run: small_run.Run, row: int, degrees: float
@@ -65,6 +74,25 @@ def test_a_picture_equals_the_projects_own_render_of_the_same_pose_and_camera(
     theirs = still(page, motion="clip", row=row, **seen_by(camera))
     assert (ours < 0.9).any(axis=-1).mean() > 0.05, "somebody is to be seen"
     assert psnr(ours, theirs[..., :3]) > ENOUGH_DB
+
+
+def test_shadows_fall_on_the_body_where_the_projects_own_fall(page: chromium.Browser, run: small_run.Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    joint, camera = run.body.joint_names.index("left_shoulder"), run.track.camera
+    pose = bent(track_pose(run.track, 0), joint, [0, -90, 0])  # an arm before the body
+    ours = render(run, pose, camera)
+    page.run(f"avatarPage.bend({joint}, [0, -90, 0])")
+    theirs = still(page, motion="clip", row=0, **seen_by(camera))[..., :3]
+    page.run(f"avatarPage.bend({joint}, [0, 0, 0])")
+
+    class NothingInTheWay:
+        def share(self, which: np.ndarray, means: np.ndarray, normals: np.ndarray) -> np.ndarray:
+            return np.maximum(normals[which] @ run.avatar.lamp.numpy(), 0) - MEAN_SHARE
+
+    monkeypatch.setattr("model.posing.cast_shadows", lambda means, lamp: NothingInTheWay())
+    without = render(run, pose, camera)
+    shadowed = np.abs(ours - without).max(-1) > 0.04
+    assert shadowed.mean() > 0.005, "there are shadows"
+    assert np.abs(theirs - ours)[shadowed].mean() < 0.2 * np.abs(without - ours)[shadowed].mean()
 
 
 def test_a_motion_of_the_library_is_posed_as_the_project_poses_it(page: chromium.Browser, run: small_run.Run) -> None:
@@ -78,13 +106,9 @@ def test_a_motion_of_the_library_is_posed_as_the_project_poses_it(page: chromium
 
 def test_a_bent_joint_is_the_joints_own_turn(page: chromium.Browser, run: small_run.Run) -> None:
     pose, joint = track_pose(run.track, 1), run.body.joint_names.index("left_elbow")
-    before = Rotation.from_rotvec(pose.body_pose[joint - 1].numpy())
-    vectors = pose.body_pose.clone()
-    vectors[joint - 1] = torch.from_numpy((before * Rotation.from_rotvec(np.deg2rad([10, -80, 20]))).as_rotvec()).float()
-    bent = BodyPose(pose.global_orient, vectors, pose.transl)
     page.run(f"avatarPage.bend({joint}, [10, -80, 20])")
     theirs = still(page, motion="clip", row=1, **seen_by(run.track.camera))
-    assert psnr(render(run, bent, run.track.camera), theirs[..., :3]) > ENOUGH_DB
+    assert psnr(render(run, bent(pose, joint, [10, -80, 20]), run.track.camera), theirs[..., :3]) > ENOUGH_DB
     page.run(f"avatarPage.bend({joint}, [0, 0, 0])")
     theirs = still(page, motion="clip", row=1, **seen_by(run.track.camera))
     assert psnr(render(run, pose, run.track.camera), theirs[..., :3]) > ENOUGH_DB

@@ -12,12 +12,11 @@ import torch
 
 from model.avatar import Avatar
 from model.body.track import BodyTrack
-from model.export.appearance import mean_lit_colors, posed_surface
+from model.export.appearance import lit_colors, mean_lit_colors
 from model.export.ply import FROM_STAGE, ply_properties, write_ply
 from model.export.splat_glb import EXTENSION, write_splat_glb
 from model.export.splats import SH_C0, Splats
 from model.export.spz import write_spz
-from model.light import shade
 from model.pose import track_pose
 
 gsply = pytest.importorskip("gsply")
@@ -132,8 +131,8 @@ def test_lit_colours_at_rest_are_the_light_of_the_frames_that_faced_the_camera(l
     lit = mean_lit_colors(lamp_lit, attributes, track)
     frames, facing = [], []
     for row in range(track.num_frames):
-        means, normals = posed_surface(lamp_lit, attributes, track_pose(track, row))
-        frames.append((attributes.albedo * shade(normals, None, lamp_lit.light)).clamp(0, 1))
+        means, normals = lamp_lit.posed_surface(attributes, track_pose(track, row))
+        frames.append(lit_colors(lamp_lit, attributes.albedo, means, normals))
         facing.append(-(normals * torch.nn.functional.normalize(means, dim=-1)).sum(-1))  # the camera is at the origin
     frames, facing = torch.stack(frames), torch.stack(facing)
     assert (lit >= frames.amin(0) - 1e-6).all() and (lit <= frames.amax(0) + 1e-6).all()
@@ -151,5 +150,5 @@ def test_without_light_lit_colours_are_the_albedo(track: BodyTrack, lamp_lit: Av
 
 def test_posed_points_are_where_the_renderer_puts_its_gaussians(lamp_lit: Avatar, track: BodyTrack) -> None:
     pose, attributes = track_pose(track, 3), lamp_lit.attributes()
-    means, _ = posed_surface(lamp_lit, attributes, pose)
+    means, _ = lamp_lit.posed_surface(attributes, pose)
     assert torch.allclose(means, lamp_lit.gaussians(attributes, lamp_lit.joint_transforms(pose)).means, atol=1e-5)

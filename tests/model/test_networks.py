@@ -10,6 +10,7 @@ import torch
 from torch.nn import functional as nnf
 
 from model import decoding
+from model.lamp_light import lamp_share, lamp_share_reference
 from model.light import LAMP, MIN_SHADE, ROWS, SHEEN, harmonics, shade, unevenness
 from model.networks import Decoder, FeatureTensor, NetworkOptions, PointNorm, PoseEncoder
 from model.posing import PosePointsInPasses, SkinnedSurface, pose_points, pose_points_reference
@@ -140,38 +141,69 @@ def test_harmonics_are_orthonormal_over_the_sphere_and_average_to_zero() -> None
 def test_no_light_leaves_the_albedo() -> None:
     normals = nnf.normalize(torch.randn(10, 3, generator=torch.Generator().manual_seed(0)), dim=-1)
     for rows in ROWS.values():
-        assert torch.equal(shade(normals, torch.rand(10), torch.zeros(rows, 3)), torch.ones(10, 3))
-
-
-def test_a_lamp_lights_the_side_that_faces_it_and_the_mean_over_all_directions_stays_1() -> None:
-    normals = torch.from_numpy(sphere_directions(20000))
-    light = torch.zeros(7, 3, dtype=torch.float64)
-    light[LAMP] = torch.tensor([[0.0, 0.3, 0.0], [0.0, 0.0, 0.0], [0.8, 0.0, 0.4]])  # towards z in red, x in green, z in blue
-    lit = shade(normals, None, light)
-    assert torch.allclose(lit.mean(0), torch.ones(3, dtype=torch.float64), atol=1e-3)
-    away = lit[normals[:, 2] < 0][:, [0, 2]]
-    assert torch.allclose(away, away[:1].expand_as(away)) and bool((away < 1).all())
-    assert int(lit[:, 0].argmax()) == int(normals[:, 2].argmax()) and int(lit[:, 1].argmax()) == int(normals[:, 0].argmax())
+        assert torch.equal(shade(normals, torch.rand(10), torch.rand(10), torch.zeros(rows, 3)), torch.ones(10, 3))
 
 
 def test_sheen_shows_where_the_viewer_grazes_a_point_and_nowhere_without_a_viewer() -> None:
-    light, normals = torch.zeros(7, 3), torch.tensor([[0.0, 0.0, 1.0]]).expand(4, 3)
+    light, normals, no_lamp = torch.zeros(5, 3), torch.tensor([[0.0, 0.0, 1.0]]).expand(4, 3), torch.zeros(4)
     light[SHEEN] = torch.tensor([0.4, 0.2, 0.0])
     facing = torch.tensor([1.0, 0.5, 0.0, -0.2])
-    assert torch.equal(shade(normals, None, light), torch.ones(4, 3))
-    found = shade(normals, facing, light)
+    assert torch.equal(shade(normals, None, no_lamp, light), torch.ones(4, 3))
+    found = shade(normals, facing, no_lamp, light)
     assert torch.allclose(found[0], torch.ones(3)) and torch.allclose(found[2], 1 + light[SHEEN])
     assert torch.equal(found[2], found[3]) and bool((found[1, :2] < found[2, :2]).all()) and bool((found[1, :2] > 1).all())
+
+
+def sphere_and_plate(count: int = 20000) -> tuple[torch.Tensor, torch.Tensor]:
+    """Points and normals of a ball of 20 cm, and half a metre above it (along z) a plate over its half towards +x."""
+    ball = torch.from_numpy(sphere_directions(count)).float()
+    side = torch.linspace(-0.3, 0.3, 100)
+    plate = torch.stack([*torch.meshgrid(side.clamp_min(0.02), side, indexing="ij"), torch.full((100, 100), 0.5)], dim=-1).reshape(-1, 3)
+    up = torch.tensor([0.0, 0.0, 1.0]).expand_as(plate)
+    return torch.cat([0.2 * ball, plate]), torch.cat([ball, up])
+
+
+def test_a_lamp_lights_what_faces_it_unless_something_stands_in_the_way() -> None:
+    means, normals = sphere_and_plate()
+    up, ball = torch.tensor([0.0, 0.0, 1.0]), slice(0, 20000)
+    found = lamp_share(means, normals, up)[ball]
+    facing = normals[ball, 2]
+    free, shadowed = means[ball, 0] < -0.03, means[ball, 0] > 0.06
+    steep = free & (facing > 0.35)
+    assert torch.allclose(found[steep], facing[steep] - 0.25, atol=0.02), "hardly a shadow of the ball on itself"
+    assert torch.equal(found[facing <= 0], torch.full_like(found[facing <= 0], -0.25))
+    assert torch.equal(found[shadowed], torch.full_like(found[shadowed], -0.25))
+    edge = found[(means[ball, 0].abs() < 0.03) & (facing > 0.9)] + 0.25
+    assert bool(((edge > 0.2) & (edge < 0.8)).any()), "shadows have soft edges"
+    below = facing < -0.35
+    assert torch.allclose(lamp_share(means, normals, -up)[ball][below], -facing[below] - 0.25, atol=0.02), "what lies behind casts none"
+
+
+def test_a_lamp_averages_to_nothing_over_all_directions_and_is_nothing_while_it_is_not_known() -> None:
+    ball = torch.from_numpy(sphere_directions(20000)).float()
+    assert abs(float(lamp_share(0.2 * ball, ball, nnf.normalize(torch.tensor([0.3, -0.5, 0.8]), dim=0)).mean())) < 1e-3
+    for way in (lamp_share, lamp_share_reference):
+        assert torch.equal(way(0.2 * ball, ball, torch.zeros(3)), torch.zeros(len(ball)))
+
+
+@pytest.mark.parametrize("direction", [(0.3, -0.5, 0.8), (0.0, 0.0, 1.0), (-0.95, 0.2, 0.1)])
+def test_compiled_shadows_equal_their_float64_twin(direction: tuple) -> None:
+    means, normals = sphere_and_plate()
+    lamp = nnf.normalize(torch.tensor(direction, dtype=torch.float64), dim=0)
+    means = means + torch.tensor([40.0, -30.0, 20.0])  # far from the origin, where the grid has gone round
+    found, wanted = lamp_share(means, normals, lamp.float()), lamp_share_reference(means.double(), normals.double(), lamp)
+    off = (found - wanted).abs() > 1e-3  # rounding moves a point into the next cell now and then
+    assert float(off.double().mean()) < 2e-3 and float((found - wanted).abs().max()) < 0.5
 
 
 def test_no_light_is_darker_than_the_least() -> None:
     normals, light = torch.tensor([[1.0, 0.0, 0.0]]), torch.zeros(3, 3)
     light[0] = -2.0
-    assert torch.equal(shade(normals, None, light), torch.full((1, 3), MIN_SHADE))
+    assert torch.equal(shade(normals, None, torch.zeros(1), light), torch.full((1, 3), MIN_SHADE))
 
 
 @pytest.fixture(params=["quadratic", "lamp"])
-def posing_case(request: pytest.FixtureRequest) -> tuple[list[torch.Tensor], SkinnedSurface, torch.Tensor]:
+def posing_case(request: pytest.FixtureRequest) -> tuple[list[torch.Tensor], SkinnedSurface, torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
     num_points, num_joints = 300, 5
     randn = lambda *s: torch.randn(*s, generator=generator)  # noqa: E731
@@ -181,18 +213,18 @@ def posing_case(request: pytest.FixtureRequest) -> tuple[list[torch.Tensor], Ski
     inputs += [0.2 * randn(ROWS[request.param], 3), transforms]
     joints = torch.randint(0, num_joints, (num_points, 4), generator=generator)
     surface = SkinnedSurface(randn(num_points, 3), nnf.normalize(randn(num_points, 3), dim=-1), joints, torch.softmax(randn(num_points, 4), 1))
-    return inputs, surface, torch.tensor([0.0, 0.0, -3.0])
+    return inputs, surface, torch.tensor([0.0, 0.0, -3.0]), nnf.normalize(torch.tensor([0.4, -0.7, -0.5]), dim=0)
 
 
 @pytest.mark.parametrize(("seen", "margin"), [(True, 0.2), (True, None), (False, 0.2)])
 def test_compiled_posing_equals_its_float64_twin_gradients_included(posing_case: tuple, seen: bool, margin: float | None) -> None:
-    inputs, surface, viewer = posing_case
+    inputs, surface, viewer, lamp = posing_case
     viewer = viewer if seen else None
     single = [t.clone().requires_grad_() for t in inputs]
     double = [t.double().requires_grad_() for t in inputs]
     surface64 = SkinnedSurface(surface.points_rest.double(), surface.normals_rest.double(), surface.skin_joints, surface.skin_weights.double())
-    fast = pose_points(*single, surface, viewer=viewer, cull_margin=margin)
-    plain = pose_points_reference(*double, surface64, viewer=viewer.double() if seen else None, cull_margin=margin)
+    fast = pose_points(*single, surface, lamp=lamp, viewer=viewer, cull_margin=margin)
+    plain = pose_points_reference(*double, surface64, lamp=lamp.double(), viewer=viewer.double() if seen else None, cull_margin=margin)
     weights = [torch.randn(t.shape, generator=torch.Generator().manual_seed(1)) for t in fast]
     fast_grads = torch.autograd.grad(sum((t * w).sum() for t, w in zip(fast, weights, strict=True)), single)
     plain_grads = torch.autograd.grad(sum((t * w.double()).sum() for t, w in zip(plain, weights, strict=True)), double)
@@ -202,15 +234,15 @@ def test_compiled_posing_equals_its_float64_twin_gradients_included(posing_case:
 
 @pytest.mark.parametrize(("seen", "margin"), [(True, 0.2), (True, None), (False, 0.2)])
 def test_posing_in_passes_is_the_same_with_its_gradients(posing_case: tuple, seen: bool, margin: float | None) -> None:
-    inputs, surface, viewer = posing_case
+    inputs, surface, viewer, lamp = posing_case
     surface = SkinnedSurface(surface.points_rest.double(), surface.normals_rest.double(), surface.skin_joints, surface.skin_weights.double())
     viewer = viewer.double() if seen else None
     ours, twins = ([t.double().requires_grad_() for t in inputs] for _ in range(2))
-    means, colors, opacities = PosePointsInPasses.apply(*ours[:2], *ours[3:], surface, viewer, margin)
+    means, colors, opacities = PosePointsInPasses.apply(*ours[:2], *ours[3:], surface, lamp.double(), viewer, margin)
     kept = opacities == 1
     assert bool((kept | (opacities == 0)).all()) and bool(kept.all()) != (seen and margin is not None)
     found = (means[kept], colors[kept], ours[2][kept], opacities[kept])
-    wanted = pose_points_reference(*twins, surface, viewer=viewer, cull_margin=margin)
+    wanted = pose_points_reference(*twins, surface, lamp=lamp.double(), viewer=viewer, cull_margin=margin)
     weights = [torch.randn(t.shape, generator=torch.Generator().manual_seed(1), dtype=t.dtype) for t in wanted]
     gradients = [
         torch.autograd.grad(sum((t * w).sum() for t, w in zip(outputs, weights, strict=True)), leaves)
@@ -221,23 +253,23 @@ def test_posing_in_passes_is_the_same_with_its_gradients(posing_case: tuple, see
 
 
 def test_points_that_face_away_are_left_out(posing_case: tuple) -> None:
-    inputs, surface, viewer = posing_case
+    inputs, surface, viewer, lamp = posing_case
     inputs[4] = torch.eye(4).repeat(5, 1, 1)
-    means, *_ = pose_points(*inputs, surface, viewer=viewer, cull_margin=0.0)
+    means, *_ = pose_points(*inputs, surface, lamp=lamp, viewer=viewer, cull_margin=0.0)
     points = surface.points_rest + inputs[0]
     facing = (surface.normals_rest * (viewer - points)).sum(1) > 0
     assert torch.allclose(means, points[facing], atol=1e-6)
-    assert len(pose_points(*inputs, surface, viewer=None, cull_margin=0.0)[0]) == len(inputs[0])
+    assert len(pose_points(*inputs, surface, lamp=lamp, viewer=None, cull_margin=0.0)[0]) == len(inputs[0])
 
 
 def test_shade_follows_the_turned_normal(posing_case: tuple) -> None:
-    inputs, surface, _ = posing_case
+    inputs, surface, _, lamp = posing_case
     half_turn = torch.diag(torch.tensor([-1.0, 1.0, -1.0, 1.0])).repeat(5, 1, 1)
     light = torch.zeros(3, 3)
     light[2] = 0.3  # along z
     albedo = torch.full_like(inputs[1], 0.5)
     lit = [
-        pose_points(inputs[0], albedo, inputs[2], light, t, surface, viewer=None, cull_margin=0.0)[1]
+        pose_points(inputs[0], albedo, inputs[2], light, t, surface, lamp=lamp, viewer=None, cull_margin=0.0)[1]
         for t in (torch.eye(4).repeat(5, 1, 1), half_turn)
     ]
     assert torch.allclose(lit[0] + lit[1], torch.ones_like(albedo), atol=1e-5)
@@ -247,7 +279,7 @@ def test_shade_follows_the_turned_normal(posing_case: tuple) -> None:
 def test_unevenness_is_the_mean_squared_departure_from_one_and_tints_and_quick_changes_count_more() -> None:
     grey = (0.1 * torch.randn(8, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)).expand(8, 3)
     directions = torch.from_numpy(sphere_directions(20000))
-    departure = [float((shade(directions, None, light) - 1).square().mean()) for light in (grey[:3], grey)]
+    departure = [float((shade(directions, None, directions[:, 0], light) - 1).square().mean()) for light in (grey[:3], grey)]
     assert float(unevenness(grey[:3])) == pytest.approx(departure[0], rel=1e-2)
     assert float(unevenness(grey)) > departure[0] + 20 * (departure[1] - departure[0])
     tinted = grey * torch.tensor([1.0, -1.0, 0.0], dtype=torch.float64)
@@ -256,11 +288,13 @@ def test_unevenness_is_the_mean_squared_departure_from_one_and_tints_and_quick_c
 
 def test_a_lamp_and_a_sheen_cost_their_mean_squares() -> None:
     directions = torch.from_numpy(sphere_directions(20000))
-    lamp, sheen = torch.zeros(2, 7, 3, dtype=torch.float64)
-    lamp[LAMP], sheen[SHEEN] = torch.tensor([[0.2], [-0.1], [0.3]]), 0.3
-    assert float(unevenness(lamp)) == pytest.approx(float((shade(directions, None, lamp) - 1).square().mean()), rel=1e-2)
+    lamp, sheen = torch.zeros(2, 5, 3, dtype=torch.float64)
+    lamp[LAMP], sheen[SHEEN] = 0.4, 0.3
+    lit = shade(directions, None, directions[:, 2].clamp_min(0) - 0.25, lamp)
+    assert float(unevenness(lamp)) == pytest.approx(float((lit - 1).square().mean()), rel=1e-2)
     in_sight = directions[directions[:, 2] > 0]
-    assert float(unevenness(sheen)) == pytest.approx(float((shade(in_sight, in_sight[:, 2], sheen) - 1).square().mean()), rel=1e-2)
+    seen = shade(in_sight, in_sight[:, 2], torch.zeros(len(in_sight)), sheen)
+    assert float(unevenness(sheen)) == pytest.approx(float((seen - 1).square().mean()), rel=1e-2)
 
 
 # ----------------------------------------------------------------------------------------------- where the decoder works

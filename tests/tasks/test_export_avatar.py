@@ -51,7 +51,8 @@ def person(body: BodyModel) -> tuple[Avatar, BodyTrack]:
     betas = 0.3 * torch.randn(body.num_betas)
     atlas = bake_atlas(body_surface(body, betas), resolution=24, map_resolution=32, density=None)
     avatar = Avatar(atlas, AvatarOptions(network=NETWORK, light="lamp", pose_encoder=None, cull_margin=None), body="open", betas=betas)
-    avatar.light.data = 0.1 * torch.randn(7, 3)
+    avatar.light.data = 0.1 * torch.randn(5, 3) + torch.tensor([0.0, 0.0, 0.0, 0.4, 0.0])[:, None]
+    avatar.lamp = torch.nn.functional.normalize(torch.tensor([0.4, -0.7, -0.5]), dim=0)  # from above, before the person
     orient = torch.tensor([[np.pi, 0.0, 0.0]]).repeat(FRAMES, 1)  # upright where y points down, facing the camera
     pose, place = 0.3 * torch.randn(FRAMES, body.num_joints - 1, 3), torch.tensor([[0.1, 0.2, 3.0]]) + 0.02 * torch.randn(FRAMES, 3)
     camera = camera_from_focal(500.0, 512, 512)
@@ -144,7 +145,7 @@ def test_the_loader_in_the_docs_poses_and_lights_a_bundle_as_the_avatar_does(sub
         wanted = posed_splats(avatar, track_pose(track, row), placement, colors="lit")
         means, normals = loader["pose"](bundle, motion, row)
         assert np.abs(means - wanted.means).max() < 1e-4
-        assert np.abs(loader["light"](bundle, normals) - wanted.colors).max() < 1 / 255
+        assert np.abs(loader["light"](bundle, normals, loader["shares"](bundle, means, normals)) - wanted.colors).max() < 1 / 255
     assert np.abs(bundle["splats"]["scales"] - avatar.attributes().scales.numpy()).max() < 1e-7
 
 
@@ -159,8 +160,11 @@ def test_the_loader_in_the_docs_shows_the_sheen_that_a_viewer_sees(subject: str,
     means, normals = loader["pose"](bundle, bundle["motions"][0], 0)
     ray = ((eye - placement.shift) @ placement.turn).numpy() - means
     facing = (normals * ray).sum(1) / np.linalg.norm(ray, axis=1)
-    assert np.abs(loader["light"](bundle, normals, facing=facing) - wanted.colors.numpy()).max() < 1 / 255
-    assert np.abs(loader["light"](bundle, normals) - wanted.colors.numpy()).max() > 0.02, "sheen is to be seen"
+    share = loader["shares"](bundle, means, normals)
+    assert np.abs(loader["light"](bundle, normals, share, facing=facing) - wanted.colors.numpy()).max() < 1 / 255
+    assert np.abs(loader["light"](bundle, normals, share) - wanted.colors.numpy()).max() > 0.02, "sheen is to be seen"
+    free = np.maximum(normals @ placement.turn.numpy().T @ avatar.lamp.numpy(), 0) - 0.25
+    assert np.abs(loader["light"](bundle, normals, free, facing=facing) - wanted.colors.numpy()).max() > 0.05, "and shadows"
 
 
 @pytest.fixture(scope="module")
@@ -262,7 +266,7 @@ def test_the_loader_in_the_docs_folds_a_bundle_as_the_avatar_does(folded: str, f
         means, normals = loader["pose"](bundle, motion, row, change)
         wanted_means, wanted_colors = shown_by(folding, track, track_pose(track, row))
         assert np.abs(means - wanted_means).max() < 1e-4
-        assert np.abs(loader["light"](bundle, normals, change) - wanted_colors).max() < 1 / 255
+        assert np.abs(loader["light"](bundle, normals, loader["shares"](bundle, means, normals), change) - wanted_colors).max() < 1 / 255
     assert np.abs(change[:, :3]).max() > 5e-3 and np.abs(change[:, 3:]).max() > 0.05
 
 

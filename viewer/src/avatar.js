@@ -6,6 +6,7 @@ import { Matrix4, Matrix3, DataArrayTexture, DataTexture, FloatType, RGBAFormat,
 import { ExtSplats, SplatMesh, SplatSkinning, SplatSkinningMode, dyno, utils } from "@sparkjsdev/spark";
 import { bytes, shorts } from "./content.js";
 import { Folds } from "./folds.js";
+import { LOOK_UP, Shadows } from "./shadows.js";
 import { restToPosed } from "./skeleton.js";
 
 const ROUND = [0, 0, 0, 1]; // splats are isotropic: any rotation does
@@ -13,12 +14,12 @@ const FULL = 65535;
 
 // Harmonics, lamp and sheen of model/light.py.
 const SHADE = `
-  vec3 shadeOf(vec3 n, float facing, mat3 light1, mat3 light2, mat3 light3, mat3 lamp, vec3 lampMean, vec3 sheen, float power, float least) {
+  vec3 shadeOf(vec3 n, float facing, float share, mat3 light1, mat3 light2, mat3 light3, vec3 lamp, vec3 sheen, float power, float least) {
     vec3 first = sqrt(3.0) * n;
     vec3 second = sqrt(15.0) * vec3(n.x * n.y, n.y * n.z, n.z * n.x);
     vec3 third = vec3(sqrt(5.0) / 2.0 * (3.0 * n.z * n.z - 1.0), sqrt(15.0) / 2.0 * (n.x * n.x - n.y * n.y), 0.0);
     vec3 slow = light1 * first + light2 * second + light3 * third;
-    return max(vec3(1.0) + slow + max(lamp * n, vec3(0.0)) - lampMean + pow(1.0 - clamp(facing, 0.0, 1.0), power) * sheen, vec3(least));
+    return max(vec3(1.0) + slow + share * lamp + pow(1.0 - clamp(facing, 0.0, 1.0), power) * sheen, vec3(least));
   }
 `;
 
@@ -98,11 +99,14 @@ export class AvatarSplats {
     this.folding = this.folds !== null;
 
     const { harmonics, lamp, sheen } = content.light;
+    const rest = Float32Array.from(places, (q, i) => along(i % 3, q));
+    this.shadows = new Shadows(lamp, rest, joints, weights);
     const ofChannels = (rows) => new Matrix3().set(...[0, 1, 2].flatMap((channel) => [0, 1, 2].map((k) => (rows[k] ?? [0, 0, 0])[channel])));
-    const blocks = [harmonics.slice(0, 3), harmonics.slice(3, 6), harmonics.slice(6), lamp];
+    const blocks = [harmonics.slice(0, 3), harmonics.slice(3, 6), harmonics.slice(6)];
     this.light = blocks.map((rows, i) => dyno.uniform(`light${i}`, "mat3", ofChannels(rows)));
-    const mean = [0, 1, 2].map((channel) => Math.hypot(...lamp.map((row) => row[channel])) / 4);
-    this.lampMean = dyno.uniform("lampMean", "vec3", new Vector3(...mean));
+    this.lamp = dyno.uniform("lamp", "vec3", new Vector3(...(this.shadows.known ? lamp.strength : [0, 0, 0])));
+    this.shadowFrame = dyno.uniform("shadowFrame", "mat3", this.shadows.frame);
+    this.shadowFirst = dyno.uniform("shadowFirst", "vec3", this.shadows.first);
     this.sheen = dyno.uniform("sheen", "vec3", new Vector3(...sheen));
     this.ambient = dyno.dynoFloat(1, "lightShare");
     this.unturn = dyno.uniform("unturn", "mat3", new Matrix3());
@@ -113,12 +117,13 @@ export class AvatarSplats {
   }
 
   /** Splats after skinning: round, shaded by their posed normals, left out where they face away from the viewer. */
-  #finish({ sheen_power: power, least }, cullMargin, logLow, logHigh) {
+  #finish({ sheen_power: power, least, lamp: { cell, grid, bias, steepest, mean } }, cullMargin, logLow, logHigh) {
     const number = (value) => value.toExponential(9);
-    const types = { covsplat: dyno.CovSplat, skinning: this.skinning.uniform.type, surface: "usampler2DArray", viewer: "vec3", unturn: "mat3", share: "float", light1: "mat3", light2: "mat3", light3: "mat3", lamp: "mat3", lampMean: "vec3", sheen: "vec3" };
+    const types = { covsplat: dyno.CovSplat, skinning: this.skinning.uniform.type, surface: "usampler2DArray", viewer: "vec3", unturn: "mat3", share: "float", light1: "mat3", light2: "mat3", light3: "mat3", lamp: "vec3", sheen: "vec3", shadowMap: "sampler2D", shadowFrame: "mat3", shadowFirst: "vec3" };
     const surface = dyno.uniform("surface", "usampler2DArray", this.surface);
-    const [light1, light2, light3, lamp] = this.light;
-    const inputs = { skinning: this.skinning.uniform, surface, viewer: this.viewer, unturn: this.unturn, share: this.ambient, light1, light2, light3, lamp, lampMean: this.lampMean, sheen: this.sheen };
+    const [light1, light2, light3] = this.light;
+    const shadowMap = dyno.uniform("shadowMap", "sampler2D", this.shadows.texture);
+    const inputs = { skinning: this.skinning.uniform, surface, viewer: this.viewer, unturn: this.unturn, share: this.ambient, light1, light2, light3, lamp: this.lamp, sheen: this.sheen, shadowMap, shadowFrame: this.shadowFrame, shadowFirst: this.shadowFirst };
     if (this.folds) {
       Object.assign(types, { places: "usampler2DArray", foldMap: "sampler2D", folded: "float" });
       this.folded = dyno.dynoFloat(1, "folded");
@@ -136,7 +141,7 @@ export class AvatarSplats {
         inTypes: types,
         outTypes: { covsplat: dyno.CovSplat },
         inputs: { covsplat, ...inputs },
-        globals: () => [SHADE, BLEND, READ],
+        globals: () => [SHADE, LOOK_UP, BLEND, READ],
         statements: ({ inputs: i, outputs: { covsplat: o } }) => dyno.unindentLines(`
           ${o} = ${i.covsplat};
           uvec4 raw = texelFetch(${i.surface}, splatTexCoord(${o}.index), 0);
@@ -146,7 +151,8 @@ export class AvatarSplats {
           vec3 normal = normalize(turn * rest);
           ${this.folds ? fold(i, o) : ""}
           float facing = dot(normal, normalize(${i.viewer} - ${o}.center));
-          vec3 shade = shadeOf(${i.unturn} * normal, facing, ${i.light1}, ${i.light2}, ${i.light3}, ${i.lamp}, ${i.lampMean}, ${i.sheen}, ${number(power)}, ${number(least)});
+          float share = lampShare(${i.shadowMap}, ${i.shadowFrame}, ${i.shadowFirst}, ${o}.center, normal, ${number(cell)}, ${grid}, ${number(bias)}, ${number(steepest)}, ${number(mean)});
+          vec3 shade = shadeOf(${i.unturn} * normal, facing, share, ${i.light1}, ${i.light2}, ${i.light3}, ${i.lamp}, ${i.sheen}, ${number(power)}, ${number(least)});
           ${o}.rgba.rgb = clamp(${o}.rgba.rgb * mix(vec3(1.0), shade, ${i.share}), 0.0, 1.0);
           ${o}.xxyyzz = vec3(scale * scale);
           ${o}.xyxzyz = vec3(0.0);
@@ -159,7 +165,7 @@ export class AvatarSplats {
 
   /** Take a pose. Returns what skeleton.js says of it. */
   pose(pose) {
-    const posed = restToPosed(this.skeleton, pose);
+    const posed = (this.posed = restToPosed(this.skeleton, pose));
     posed.turns.forEach((turn, k) => {
       const [x, y, z] = posed.shifts[k];
       this.bone.set(turn[0], turn[1], turn[2], x, turn[3], turn[4], turn[5], y, turn[6], turn[7], turn[8], z, 0, 0, 0, 1);
@@ -194,6 +200,7 @@ export class AvatarSplats {
     this.ambient.value = kind === "none" ? 0 : 1;
     if (kind === "person" && heading) this.unturn.value.copy(heading);
     else this.unturn.value.identity();
+    if (kind !== "none") this.shadows.cast(this.posed, this.unturn.value);
     this.mesh.updateVersion();
   }
 }
