@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import importlib.util
 import json
 import math
@@ -93,6 +95,21 @@ def test_shadows_fall_on_the_body_where_the_projects_own_fall(page: chromium.Bro
     shadowed = np.abs(ours - without).max(-1) > 0.04
     assert shadowed.mean() > 0.005, "there are shadows"
     assert np.abs(theirs - ours)[shadowed].mean() < 0.2 * np.abs(without - ours)[shadowed].mean()
+
+
+def test_light_carried_around_the_person_is_that_of_a_lamp_in_another_place(page: chromium.Browser, run: small_run.Run) -> None:
+    pose, camera = track_pose(run.track, 0), run.track.camera
+    turn = torch.from_numpy(Rotation.from_euler("y", -110, degrees=True).as_matrix()).float()  # the track's y points down
+    page.run("avatarPage.turnLight(110)")
+    theirs = still(page, motion="clip", row=0, **seen_by(camera))[..., :3]
+    page.run("avatarPage.turnLight(0)")
+    back = still(page, motion="clip", row=0, **seen_by(camera))[..., :3]
+    before, lit = render(run, pose, camera), copy.deepcopy(run.avatar)
+    with torch.no_grad():
+        lit.lamp.copy_(turn @ lit.lamp)
+        lit.light[:3] = turn @ lit.light[:3]
+    assert psnr(render(dataclasses.replace(run, avatar=lit), pose, camera), theirs) > ENOUGH_DB
+    assert psnr(before, back) > ENOUGH_DB > 35 > psnr(before, theirs)
 
 
 def test_a_motion_of_the_library_is_posed_as_the_project_poses_it(page: chromium.Browser, run: small_run.Run) -> None:
@@ -255,6 +272,9 @@ def test_every_control_on_the_panel_works(page: chromium.Browser) -> None:
     assert page.run("[...avatarPage.extra.values()]") == [[0, 0, 45]]
     page.run("document.getElementById('reset-pose').click()")
     assert page.run("avatarPage.extra.size") == 0
+    page.run("(() => { const s = document.getElementById('light-turn'); s.value = 90; s.oninput({ target: s }); })()")
+    assert page.run("avatarPage.lightTurn") == 90
+    page.run("avatarPage.turnLight(0)")
     page.run("document.getElementById('turntable').click()")
     page.wait_for("Math.abs(avatarPage.room.camera.position.x) > 0.02")
     assert page.errors == []

@@ -195,11 +195,10 @@ export class AvatarSplats {
     this.mesh.updateVersion();
   }
 
-  /** "world": the light stays in the room; "person": it turns by `heading` (Matrix3, world to filmed heading); "none". */
-  lightBy(kind, heading) {
+  /** "none" for plain colours; else lit, `unturn` (Matrix3) taking the world to the one that the light stays in. */
+  lightBy(kind, unturn) {
     this.ambient.value = kind === "none" ? 0 : 1;
-    if (kind === "person" && heading) this.unturn.value.copy(heading);
-    else this.unturn.value.identity();
+    this.unturn.value.copy(unturn);
     if (kind !== "none") this.shadows.cast(this.posed, this.unturn.value);
     this.mesh.updateVersion();
   }

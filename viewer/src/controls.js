@@ -129,6 +129,7 @@ export class Controls {
       this.page.room.controls.autoRotate = event.target.checked;
     };
     this.get("light").onchange = (event) => this.page.lightBy(event.target.value);
+    this.get("light-turn").oninput = (event) => this.page.turnLight(Number(event.target.value));
     for (const button of this.get("views").children) button.onclick = () => this.page.look(button.dataset.view);
     this.get("shot").onclick = () => this.#save();
   }

@@ -22,6 +22,7 @@ class Page {
     this.playing = false;
     this.extra = new Map();
     this.light = "world";
+    this.lightTurn = 0; // degrees about the vertical, from where it was filmed
     this.background = "#d5dae0";
     this.stamps = [];
     this.room = new Room(document.getElementById("canvas"), content);
@@ -93,6 +94,12 @@ class Page {
     this.#move();
   }
 
+  /** Carry the light around the person by so many degrees. */
+  turnLight(degrees) {
+    this.lightTurn = degrees;
+    this.#move();
+  }
+
   /** Folds that follow the pose: on or off. */
   fold(on) {
     this.avatar.fold(on);
@@ -149,10 +156,10 @@ class Page {
     return Math.atan2(ahead.x, ahead.z);
   }
 
-  /** From the body track's world to the world as it was when the person faced as in the first frame. */
+  /** From the body track's world to the one that the light stays in; for "person", as it was when they faced as in the first frame. */
   #turnBack(pose) {
-    if (this.light !== "person") return null;
-    const turn = new Matrix4().makeRotationY(this.headingThen - this.#heading(pose));
+    const back = this.light === "person" ? this.headingThen - this.#heading(pose) : 0;
+    const turn = new Matrix4().makeRotationY(back - (this.lightTurn * Math.PI) / 180);
     return new Matrix3().setFromMatrix4(this.room.fromPage.clone().multiply(turn).multiply(this.room.toPage));
   }
 }
