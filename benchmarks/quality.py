@@ -62,6 +62,7 @@ ROWS: dict[str, dict[str, object]] = {  # what differs from the preset, by its p
     "base": {},
     "no_light": {"train_stage1.light": "none"},
     "linear_light": {"train_stage1.light": "linear"},
+    "no_lamp": {"train_stage1.training.lamp_at": []},
     "quadratic_light": {"train_stage1.light": "quadratic", "train_stage1.training.losses.light": 5e-3},
     "plain_layout": {"bake_uv_maps.density": None},
     "no_texel_residual": {"train_stage1.network.texel_residual": False},
