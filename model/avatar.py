@@ -27,6 +27,7 @@ from model.pose_shapes import COLOR_UNIT, PoseShapeOptions, PoseShapes
 from model.posing import SkinnedSurface, pose_points
 from model.render.rasterize import rasterize
 from model.render.splatting import DILATION_PX2
+from model.resolution import resolved_scales
 from model.uv.atlas import UvAtlas
 from model.uv.position_maps import place_in_map
 
@@ -285,7 +286,8 @@ class Avatar(nn.Module):
         attributes = self.attributes(pose) if attributes is None else attributes
         viewer = (-camera.w2c[:3, :3].T @ camera.w2c[:3, 3]).to(self.device)
         gaussians = self.gaussians(attributes, self.joint_transforms(pose), seen_from=viewer)
-        return rasterize(self.as_resolved(gaussians, camera), camera, background, backend=backend)
+        scales = resolved_scales(gaussians.means, gaussians.scales, camera, self.pixel_size)
+        return rasterize(dataclasses.replace(gaussians, scales=scales), camera, background, backend=backend)
 
     @torch.no_grad()
     def note_resolution(self, track: BodyTrack, rows: Int[Tensor, "F"]) -> None:
@@ -295,22 +297,9 @@ class Avatar(nn.Module):
         roots = posed_joints(rest, rest_to_posed(rest, parents, poses))[:, 0]
         self.pixel_size.fill_(float(track.camera.to_camera(roots)[:, 2].min() / track.camera.K[0, 0]))
 
-    def as_resolved(self, gaussians: Gaussians, camera: Camera) -> Gaussians:
-        """The Gaussians as large as they have to be for a view: none shows more finely than the clip did.
-
-        A scale s was fitted by what the rasteriser drew, a variance of s^2 + DILATION_PX2 p^2 with p the size of a pixel at
-        the person. Seen from nearer, or in a larger picture, the dilation falls short of that, and gaps open between points
-        that the clip could not tell apart; what falls short is added here. After the 3-D smoothing filter of Mip-Splatting
-        (Yu et al. 2024), with one p for all points. Nothing changes where pixels are no smaller than the clip's.
-        """
-        with torch.no_grad():
-            here = camera.to(self.device)
-            pixel = here.to_camera(gaussians.means)[:, 2] / here.K[0, 0]
-            short = DILATION_PX2 * (self.pixel_size.square() - pixel.square()).clamp_min(0)
-        return dataclasses.replace(gaussians, scales=(gaussians.scales.square() + short).sqrt())
-
     def lasting_scales(self, scales: Float[Tensor, "N"]) -> Float[Tensor, "N"]:
-        """Standard deviations that leave no gaps from however near they are seen, for programs that know no `as_resolved`; metres."""
+        """Standard deviations that leave no gaps from however near they are seen, for programs that know no
+        `resolved_scales`; metres."""
         return (scales.square() + DILATION_PX2 * self.pixel_size.square()).sqrt()
 
     @torch.no_grad()

@@ -14,6 +14,7 @@ from model.camera import Camera
 from model.export.appearance import posed_splats
 from model.motion.placement import Placement
 from model.pose import track_pose
+from model.resolution import resolved_scales, resolved_scales_reference
 
 FINER = 6
 
@@ -87,3 +88,22 @@ def test_exported_splats_are_as_large_as_the_clip_showed_them(avatar: Avatar, tr
     splats = posed_splats(avatar, track_pose(track, 0), Placement(torch.eye(3), torch.zeros(3)), colors="albedo")
     added = splats.scales**2 - look.scales.numpy() ** 2
     assert added == pytest.approx(0.3 * float(avatar.pixel_size) ** 2, rel=1e-3)
+
+
+def test_compiled_scales_equal_their_float64_twin(avatar: Avatar, track: BodyTrack) -> None:
+    means = avatar.atlas_points_rest + torch.tensor([0.1, 0.0, 3.0])
+    scales, camera = 0.3 * avatar.atlas_spacing, finer(track.camera)
+    for size in (0.0, 0.028, 0.1):
+        found = resolved_scales(means, scales, camera, torch.tensor(size))
+        exact = camera.to(dtype=torch.float64)
+        wanted = resolved_scales_reference(means.double(), scales.double(), exact, torch.tensor(size, dtype=torch.float64))
+        assert torch.allclose(found.double(), wanted, rtol=1e-5)
+
+
+def test_scales_of_a_view_have_gradients(track: BodyTrack) -> None:
+    means = torch.tensor([[0.0, 0.0, 1.0], [0.1, 0.0, 3.0]], dtype=torch.float64)
+    scales = torch.tensor([0.01, 0.02], dtype=torch.float64, requires_grad=True)
+    camera, size = track.camera.to(dtype=torch.float64), torch.tensor(0.02, dtype=torch.float64)
+    assert torch.autograd.gradcheck(lambda s: resolved_scales(means, s, camera, size), scales)
+    single = scales.detach().float().requires_grad_()
+    assert torch.autograd.grad(resolved_scales(means.float(), single, track.camera, size.float()).sum(), single)[0].abs().min() > 0
