@@ -238,7 +238,7 @@ class Avatar(nn.Module):
         return means, nnf.normalize((blended[:, :, :3] @ self.atlas_normals_rest[..., None])[..., 0], dim=-1)
 
     def gaussians(
-        self, attributes: Attributes, transforms: Float[Tensor, "J 4 4"], *, seen_from: Float[Tensor, "3"] | None = None
+        self, attributes: Attributes, transforms: Float[Tensor, "J 4 4"], *, seen_from: Float[Tensor, "3"] | None = None, lit: bool = True
     ) -> Gaussians:
         """Carry the points into the world and light them.
 
@@ -246,6 +246,7 @@ class Avatar(nn.Module):
             attributes: from `attributes`.
             transforms: rest_to_posed of one frame.
             seen_from: the viewer's place in the world, metres; with it, points that face away are left out, and there is sheen.
+            lit: False leaves the albedo as it is.
 
         Returns:
             Opaque Gaussians; in training on a GPU those that are left out are there, and transparent. Differentiable in
@@ -256,7 +257,7 @@ class Avatar(nn.Module):
             attributes.offsets,
             attributes.albedo,
             attributes.scales,
-            self.light,
+            self.light if lit else self.light[:0],
             transforms,
             surface,
             lamp=self.lamp,

@@ -25,7 +25,7 @@ from model.avatar import Attributes, Avatar
 from model.camera import Camera
 from model.gaussians import Gaussians
 from model.lamp_light import cast_shadows, lamp_share
-from model.light import LAMP, ROWS, shade, weighed
+from model.light import LAMP, MIN_SHADE, ROWS, shade, weighed
 from model.pose import BodyPose
 from model.render.cpu_threads import run_pieces
 from model.render.rasterize import rasterize
@@ -66,9 +66,9 @@ class Sighting:
 
 def sight(
     avatar: Avatar, attributes: Attributes, pose: BodyPose, camera: Camera,
-    picture: Float[Tensor, "H W 3"], mask: Float[Tensor, "H W"], *, backend: str,
+    picture: Float[Tensor, "H W 3"], mask: Float[Tensor, "H W"], *, trust: float, backend: str,
 ) -> Sighting:  # fmt: skip
-    """Read what the points look like in a picture of the person in a pose."""
+    """Read what the points look like in a picture of the person in a pose; pixels count by their mask, all of them by the trust in the frame."""
     with torch.no_grad():
         means, normals = avatar.posed_surface(attributes, pose)
         eye = (-camera.w2c[:3, :3].T @ camera.w2c[:3, 3]).to(avatar.device)
@@ -78,23 +78,28 @@ def sight(
         colors = (attributes.albedo * shade(normals, facing, share, avatar.light)).clamp(0, 1)[drawn]
     colors.requires_grad_(True)
     figure = Gaussians(means[drawn], attributes.scales[drawn], colors, torch.ones_like(facing[drawn]))
-    image = rasterize(figure, camera, torch.zeros(3, device=avatar.device), backend=backend).image
-    left_over = (picture * mask[..., None] - image).detach()
+    image, mask = rasterize(figure, camera, torch.zeros(3, device=avatar.device), backend=backend).image, mask[..., None]
+    left_over = ((picture - image) * mask).detach()
     (pull,) = torch.autograd.grad((image * left_over).sum(), colors, retain_graph=True)
-    (weight,) = torch.autograd.grad(image.sum(), colors)
+    (weight,) = torch.autograd.grad((image * mask).sum(), colors)
     weight = weight.mean(1)
     seen = (weight > LEAST_WEIGHT) & (facing[drawn] > LEAST_FACING)
     shown = colors.detach()[seen] + pull[seen] / weight[seen, None]
-    return Sighting(*(t.detach().cpu().contiguous().numpy() for t in (means, normals, drawn[seen], facing[drawn[seen]], weight[seen], shown)))
+    parts = means, normals, drawn[seen], facing[drawn[seen]], trust * weight[seen], shown
+    return Sighting(*(part.detach().cpu().contiguous().numpy() for part in parts))
 
 
 def find_lamp(avatar: Avatar, attributes: Attributes, sightings: Sequence[Sighting]) -> None:
     """Give the avatar's light the lamp that explains the sightings best, or none; where it has one, look around that only.
 
     Args:
-        avatar: lit as it is now; its lamp and the coefficients of its light are replaced.
+        avatar: its lamp and the coefficients of its light are replaced, its albedo is left to go on learning. Where nothing is
+            seen, all stays.
         attributes: what its points are, in which the sightings were read.
     """
+    sightings = [sighting for sighting in sightings if sighting.weights.any()]
+    if not sightings:
+        return
     albedo = attributes.albedo.detach().cpu().numpy()
     every, some = Explanation(albedo, sightings), Explanation(albedo, sightings[::2])
     if avatar.lamp.any():
@@ -119,7 +124,7 @@ def descend(explanation: Explanation, direction: Float[np.ndarray, "3"]) -> tupl
         while True:
             around = _around(direction, np.deg2rad(degrees))
             errors = explanation.errors(around)
-            if errors.min() >= best:
+            if not errors.min() < best:
                 break
             direction, best = around[int(errors.argmin())], errors.min()
     return direction, float(best)
@@ -151,7 +156,7 @@ class Explanation:
 
         def try_one(index: int) -> None:
             error, coefficients = self.explain(directions[index])
-            found[index] = error if coefficients[LAMP].mean() > 0 else np.inf
+            found[index] = error if np.isfinite(error) and coefficients[LAMP].mean() > 0 else np.inf
 
         run_pieces(try_one, range(len(directions)))
         return found
@@ -167,7 +172,7 @@ class Explanation:
             products, pulls = _normal_equations(self.which, self.weights, self.colors, matter, albedo)
             held = np.diag(RIDGE * total * EVENNESS)
             coefficients = np.stack([np.linalg.solve(p + held, q) for p, q in zip(products, pulls, strict=True)], axis=1)
-            shades = 1 + matter @ coefficients.astype(np.float32)
+            shades = np.maximum(1 + matter @ coefficients.astype(np.float32), np.float32(MIN_SHADE))
             if turn < ROUNDS:
                 albedo = _albedo(self.which, self.weights, self.colors, shades, self.albedo)
         cost = RIDGE * float(EVENNESS @ np.square(coefficients).sum(1))

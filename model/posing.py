@@ -103,7 +103,8 @@ def pose_points_reference(
     means = (blended[:, :, :3] * (surface.points_rest + offsets)[:, None]).sum(-1) + blended[:, :, 3]
     normals = nnf.normalize((blended[:, :, :3].detach() * surface.normals_rest[:, None]).sum(-1), dim=-1)
     facing = None if viewer is None else (normals * nnf.normalize(viewer - means.detach(), dim=-1)).sum(-1)
-    colors = (albedo * shade(normals, facing, lamp_share_reference(means.detach(), normals, lamp), light)).clamp(0, 1)
+    share = lamp_share_reference(means.detach(), normals, lamp) if has_lamp(light) else torch.zeros_like(scales)
+    colors = (albedo * shade(normals, facing, share, light)).clamp(0, 1)
     if facing is not None and cull_margin is not None:
         kept = (facing > -cull_margin).nonzero()[:, 0]
         means, colors, scales = means[kept], colors[kept], scales[kept]
@@ -128,7 +129,7 @@ class PosePointsInPasses(torch.autograd.Function):
         facing = None if viewer is None else (normals * nnf.normalize(viewer - means, dim=-1)).sum(-1)
         if facing is not None and margin is not None:
             opacities = (facing > -margin).to(points.dtype)
-        share = lamp_share(means, normals, lamp) if has_lamp(light) else opacities
+        share = lamp_share(means, normals, lamp) if has_lamp(light) else torch.zeros_like(opacities)
         lit = weighed(normals, facing, share, len(light))
         raw = 1 + lit @ light
         shades = raw.clamp_min(MIN_SHADE)

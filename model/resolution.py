@@ -3,7 +3,8 @@
 A scale s was fitted by what the rasteriser drew, a variance of s^2 + DILATION_PX2 p^2 with p the size of a pixel at the
 person. Seen from nearer, or in a larger picture, the dilation falls short of that, and gaps open between points that the clip
 could not tell apart; what falls short is added here. After the 3-D smoothing filter of Mip-Splatting (Yu et al. 2024), with
-one p for all points.
+one p for all points, that of the root joint in the nearest frame: in the clip's own pictures what lies before it grows by a few
+hundredths of a square pixel.
 
 Axes: N points.
 """
@@ -27,7 +28,7 @@ def resolved_scales(
 
     Args:
         means: in the world, metres.
-        camera: the view; nothing changes where its pixels are no smaller than `pixel_size`.
+        camera: the view; nothing changes for points at which its pixels are no smaller than `pixel_size`.
         pixel_size: of the clip, at the person, metres; 0 changes nothing.
     """
     if means.device.type != "cpu" or means.dtype != torch.float32 or (scales.requires_grad and torch.is_grad_enabled()):

@@ -200,7 +200,7 @@ class Training:
     def _look_for_lamp(self) -> None:
         """Look for the lamp in some frames of the whole clip, when it is time."""
         avatar, done = self.avatar, self.lamp_searches
-        if not (has_lamp(avatar.light) and avatar.light.requires_grad) or self.progress < (*self.options.lamp_at, 2.0)[done]:
+        if not (has_lamp(avatar.light) and avatar.light.requires_grad) or self.progress < (*sorted(self.options.lamp_at), 2.0)[done]:
             return
         self.lamp_searches += 1
         with torch.no_grad():
@@ -211,8 +211,11 @@ class Training:
             window = self.loss.windows[k]
             camera = self.loss.camera if window is None else self.loss.camera.crop(*window)
             picture, mask = self.frames.picture(k, window, device=self.device)
-            sightings.append(sight(avatar, attributes, poses[k], camera, picture, mask, backend=self.loss.backend))
+            trust = float(self.correction.track.confidence[self.frames.rows[k]])
+            sightings.append(sight(avatar, attributes, poses[k], camera, picture, mask, trust=trust, backend=self.loss.backend))
         find_lamp(avatar, attributes, sightings)
+        self.adam.state.pop(avatar.light, None)  # what it remembers is of another light
+        self.snapshot = {name: t.clone() for name, t in self._tensors().items()}
 
     def _set_modes(self) -> None:
         """Batch statistics belong to stage 1's decoder and stage 2's encoder; what is frozen keeps its own."""

@@ -17,6 +17,7 @@ from model.avatar import Attributes, Avatar
 from model.body.track import BodyTrack
 from model.camera import Camera
 from model.pose import posed_joints, track_pose
+from model.render.rasterize import rasterize
 
 SEEN_SHARE = 0.35  # a point counts as seen once some frame shows this much of the area it stands for; a grazing look is noise
 STAND_IN_WEIGHT = 0.5  # pull towards the colour of the point that stands in, relative to one neighbour's
@@ -28,13 +29,14 @@ def point_visibility(avatar: Avatar, track: BodyTrack, rows: Int[Tensor, "F"], c
     with torch.no_grad():
         attributes = avatar.attributes()
     best, black = torch.zeros_like(avatar.seen), torch.zeros(3, device=avatar.device)
+    eye = (-camera.w2c[:3, :3].T @ camera.w2c[:3, 3]).to(avatar.device)
     for row in rows.tolist():
         albedo = attributes.albedo.clone().requires_grad_(True)
-        lit = Attributes(attributes.offsets, albedo, attributes.scales)
-        pose = track_pose(track, row)
-        rendered = avatar.render(pose, camera, black, backend=backend, attributes=lit)
-        (weight,) = torch.autograd.grad(rendered.image.sum(), albedo)
-        depth = camera.to(avatar.device).to_camera(posed_joints(avatar.atlas_joints_rest, avatar.joint_transforms(pose)))[:, 2].mean()
+        transforms = avatar.joint_transforms(track_pose(track, row))
+        plain = Attributes(attributes.offsets, albedo, attributes.scales)
+        figure = avatar.gaussians(plain, transforms, seen_from=eye, lit=False)  # bright and dark points weigh alike
+        (weight,) = torch.autograd.grad(rasterize(figure, camera, black, backend=backend).image.sum(), albedo)
+        depth = camera.to(avatar.device).to_camera(posed_joints(avatar.atlas_joints_rest, transforms))[:, 2].mean()
         pixels = (avatar.atlas_spacing * camera.K[0, 0] / depth).square()
         best = torch.maximum(best, weight.mean(1) / pixels)
     return best

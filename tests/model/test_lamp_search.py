@@ -56,7 +56,8 @@ def test_the_lamp_is_found_where_it_is_and_as_strong_as_it_is(avatar: Avatar) ->
     assert float((avatar.light[LAMP] - LIGHT[LAMP]).detach().abs().max()) < 0.15
 
 
-def test_a_lamp_that_is_known_is_looked_for_nearby(avatar: Avatar) -> None:
+def test_a_lamp_that_is_known_is_looked_for_nearby(avatar: Avatar, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("model.lamp_search.sphere_directions", lambda count: pytest.fail("not all round again"))
     attributes, sightings = turning_bodies(LIGHT, TOWARDS)
     across, _, _ = light_axes(TOWARDS)
     avatar.lamp.copy_(nnf.normalize(TOWARDS + 0.3 * across, dim=0))
@@ -76,13 +77,25 @@ def test_colours_are_read_off_the_picture_whatever_the_avatar_thinks(clip, atlas
     avatar = make_avatar(atlas, light="none").requires_grad_(False).eval()
     grey = Attributes(torch.zeros_like(atlas.points_rest), torch.full_like(atlas.points_rest, 0.5), 0.6 * atlas.spacing)
     picture, mask = clip.frames.picture(2)
-    found = sight(avatar, grey, track_pose(track, int(clip.frames.rows[2])), track.camera, picture, mask, backend="cpu")
+    found = sight(avatar, grey, track_pose(track, int(clip.frames.rows[2])), track.camera, picture, mask, trust=0.5, backend="cpu")
+    whole = sight(avatar, grey, track_pose(track, int(clip.frames.rows[2])), track.camera, picture, mask, trust=1.0, backend="cpu")
+    assert np.allclose(whole.weights, 2 * found.weights)
     inner = found.facing > 0.6
     red = torch.sin(30 * atlas.points_rest[:, 1]).numpy()[found.which]
     sure = inner & (np.abs(red) > 0.8)  # in the middle of a stripe
     assert sure.sum() > 20
     wanted = np.where(red[:, None] > 0, [0.8, 0.2, 0.1], [0.1, 0.2, 0.7])
     assert np.abs(found.colors - wanted)[sure].mean() < 0.1
+
+
+def test_where_nothing_is_seen_the_light_stays(clip, atlas: UvAtlas, track: BodyTrack) -> None:
+    avatar = make_avatar(atlas).requires_grad_(False).eval()
+    avatar.light.data, avatar.lamp = LIGHT.clone(), TOWARDS.clone()
+    picture, mask = clip.frames.picture(2)
+    nobody = sight(avatar, avatar.attributes(), track_pose(track, 2), track.camera, picture, torch.zeros_like(mask), trust=1.0, backend="cpu")
+    assert len(nobody.which) == 0
+    find_lamp(avatar, avatar.attributes(), [nobody, nobody])
+    assert torch.equal(avatar.light, LIGHT) and torch.equal(avatar.lamp, TOWARDS)
 
 
 @pytest.mark.parametrize("moves", [True, False])

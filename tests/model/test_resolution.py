@@ -70,6 +70,15 @@ def test_pictures_as_coarse_as_the_clip_or_coarser_stay_as_they_are(sparse: tupl
     assert torch.equal(seen(avatar, look, track, half), before)
 
 
+def test_the_clips_own_pictures_hardly_change(sparse: tuple[Avatar, Attributes], track: BodyTrack) -> None:
+    avatar, look = sparse
+    before = seen(avatar, look, track, track.camera)
+    avatar.note_resolution(track, torch.arange(track.num_frames))
+    after = seen(avatar, look, track, track.camera)
+    assert float((after - before).abs().max()) < 0.05, "even where points hold together by the blur only"
+    assert float((after - before).abs().sum() / before.sum()) < 0.01
+
+
 def test_the_finest_frame_counts_and_is_kept_in_the_file(avatar: Avatar, track: BodyTrack, tmp_path) -> None:
     nearer = dataclasses.replace(track, transl=track.transl * torch.linspace(1, 0.5, track.num_frames)[:, None])
     avatar.note_resolution(nearer, torch.arange(track.num_frames))

@@ -370,6 +370,7 @@ def to_version_4(record: dict, tensors: dict) -> None:
     del record["options"]["light"]
     record["options"]["light_degree"] = 2
     tensors["light"] = torch.full((8, 3), 0.1)
+    del tensors["lamp"], tensors["pixel_size"]
 
 
 def test_a_file_of_the_first_version_still_opens(trained: Avatar, tmp_path: Path) -> None:

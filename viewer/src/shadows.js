@@ -1,5 +1,6 @@
 // Shadows that the body casts on itself under its lamp, as model/lamp_light.py has them: splats are dropped along the light onto
-// a grid that keeps the height of the nearest to the lamp, here when the pose has changed; the graphics card looks each splat up.
+// a grid that keeps the height of the nearest to the lamp, here when the pose has changed (without folds, and of many splats only
+// every second); the graphics card looks each splat up.
 
 import { DataTexture, FloatType, Matrix3, NearestFilter, RedFormat, Vector3 } from "three";
 
