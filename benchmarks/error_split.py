@@ -158,7 +158,7 @@ def part_map(avatar: Avatar, pose: BodyPose, track: BodyTrack, *, backend: str) 
     """The place in PARTS of what covers each pixel: the avatar is drawn with its parts for colours, three at a time."""
     camera, attributes = track.camera, avatar.attributes(pose)
     numbered = dataclasses.replace(attributes, scales=torch.arange(len(attributes.scales), dtype=torch.float32))
-    viewer = -camera.w2c[:3, :3].T @ camera.w2c[:3, 3]
+    viewer = camera.eye
     drawn = avatar.gaussians(numbered, avatar.joint_transforms(pose), seen_from=viewer)
     kept = drawn.scales.long()  # points that face away are left out: their numbers travel as sizes
     part = torch.from_numpy(part_of_joint(len(avatar.parents)))[avatar.atlas_skin_joints[kept, 0]]

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn import functional as nnf
 
 from model.body.track import BodyTrack
 from model.camera import Camera
@@ -24,9 +23,8 @@ from model.light import ROWS
 from model.networks import Decoder, FeatureTensor, NetworkOptions, PoseEncoder, pad_seams
 from model.pose import BodyPose, posed_joints, rest_to_posed, root_relative, track_pose
 from model.pose_shapes import COLOR_UNIT, PoseShapeOptions, PoseShapes
-from model.posing import SkinnedSurface, pose_points
+from model.posing import SkinnedSurface, carried, pose_points
 from model.render.rasterize import rasterize
-from model.render.splatting import DILATION_PX2
 from model.resolution import resolved_scales
 from model.uv.atlas import UvAtlas
 from model.uv.position_maps import place_in_map
@@ -233,9 +231,12 @@ class Avatar(nn.Module):
     @torch.no_grad()
     def posed_surface(self, attributes: Attributes, pose: BodyPose) -> tuple[Float[Tensor, "N 3"], Float[Tensor, "N 3"]]:
         """All points and their unit normals in the world, whoever looks."""
-        blended = (self.joint_transforms(pose)[self.atlas_skin_joints, :3] * self.atlas_skin_weights[..., None, None]).sum(1)
-        means = (blended[:, :, :3] @ (self.atlas_points_rest + attributes.offsets)[..., None])[..., 0] + blended[:, :, 3]
-        return means, nnf.normalize((blended[:, :, :3] @ self.atlas_normals_rest[..., None])[..., 0], dim=-1)
+        return carried(attributes.offsets, self.joint_transforms(pose), self.skinned)
+
+    @property
+    def skinned(self) -> SkinnedSurface:
+        """The surface as skinning reads it."""
+        return SkinnedSurface(self.atlas_points_rest, self.atlas_normals_rest, self.atlas_skin_joints, self.atlas_skin_weights)
 
     def gaussians(
         self, attributes: Attributes, transforms: Float[Tensor, "J 4 4"], *, seen_from: Float[Tensor, "3"] | None = None, lit: bool = True
@@ -252,14 +253,13 @@ class Avatar(nn.Module):
             Opaque Gaussians; in training on a GPU those that are left out are there, and transparent. Differentiable in
             attributes, transforms and light (shading does not move the body).
         """
-        surface = SkinnedSurface(self.atlas_points_rest, self.atlas_normals_rest, self.atlas_skin_joints, self.atlas_skin_weights)
         means, colors, scales, opacities = pose_points(
             attributes.offsets,
             attributes.albedo,
             attributes.scales,
             self.light if lit else self.light[:0],
             transforms,
-            surface,
+            self.skinned,
             lamp=self.lamp,
             viewer=seen_from,
             cull_margin=self.options.cull_margin,
@@ -285,8 +285,7 @@ class Avatar(nn.Module):
             attributes: decoded before, to share them between frames; None decodes them here.
         """
         attributes = self.attributes(pose) if attributes is None else attributes
-        viewer = (-camera.w2c[:3, :3].T @ camera.w2c[:3, 3]).to(self.device)
-        gaussians = self.gaussians(attributes, self.joint_transforms(pose), seen_from=viewer)
+        gaussians = self.gaussians(attributes, self.joint_transforms(pose), seen_from=camera.eye.to(self.device))
         scales = resolved_scales(gaussians.means, gaussians.scales, camera, self.pixel_size)
         return rasterize(dataclasses.replace(gaussians, scales=scales), camera, background, backend=backend)
 
@@ -297,11 +296,6 @@ class Avatar(nn.Module):
         poses = track_pose(track, rows)
         roots = posed_joints(rest, rest_to_posed(rest, parents, poses))[:, 0]
         self.pixel_size.fill_(float(track.camera.to_camera(roots)[:, 2].min() / track.camera.K[0, 0]))
-
-    def lasting_scales(self, scales: Float[Tensor, "N"]) -> Float[Tensor, "N"]:
-        """Standard deviations that leave no gaps from however near they are seen, for programs that know no
-        `resolved_scales`; metres."""
-        return (scales.square() + DILATION_PX2 * self.pixel_size.square()).sqrt()
 
     @torch.no_grad()
     def bake(self, pose: BodyPose | None = None) -> BakedAvatar:

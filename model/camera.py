@@ -28,6 +28,11 @@ class Camera:
     width: int
     height: int
 
+    @property
+    def eye(self) -> Float[Tensor, "3"]:
+        """Where the camera stands in the world, metres."""
+        return -self.w2c[:3, :3].T @ self.w2c[:3, 3]
+
     def crop(self, x0: int, y0: int, width: int, height: int) -> Camera:
         """The same view restricted to a window whose top left pixel is (x0, y0)."""
         K = self.K.clone()

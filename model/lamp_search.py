@@ -71,7 +71,7 @@ def sight(
     """Read what the points look like in a picture of the person in a pose; pixels count by their mask, all of them by the trust in the frame."""
     with torch.no_grad():
         means, normals = avatar.posed_surface(attributes, pose)
-        eye = (-camera.w2c[:3, :3].T @ camera.w2c[:3, 3]).to(avatar.device)
+        eye = camera.eye.to(avatar.device)
         facing = (normals * nnf.normalize(eye - means, dim=-1)).sum(-1)
         drawn = (facing > -(1.0 if avatar.options.cull_margin is None else avatar.options.cull_margin)).nonzero()[:, 0]
         share = lamp_share(means, normals, avatar.lamp)

@@ -4,8 +4,8 @@ For a point with rest place x = surface point + offset, rest normal n, albedo a 
 
     [R | t] = sum_j w_j [R_j | t_j]     mean = R x + t     m = R n / |R n|     color = clip(a * shade, 0, 1)
 
-with the shade of model/light.py, and it is kept when m does not turn away from the viewer by more than a margin. The plain torch version is the meaning; the
-compiled one does the same on the CPU in one pass forward and one backward, and a third in few operations on a GPU, where points that
+with the shade of model/light.py, and it is kept when m does not turn away from the viewer by more than a margin. The plain torch
+version is the meaning; the compiled one does the same on the CPU in one pass forward and one backward, and a third in few operations on a GPU, where points that
 turn away stay in training and become transparent, so that shapes are the same in every frame. In all, shading and culling pass no gradient to
 the motion: a body should not turn for the sake of its shade.
 
@@ -99,9 +99,7 @@ def pose_points_reference(
     cull_margin: float | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The same in plain torch, in any floating type: the twin that the compiled one is tested against."""
-    blended = (transforms[surface.skin_joints, :3] * surface.skin_weights[..., None, None]).sum(1)
-    means = (blended[:, :, :3] * (surface.points_rest + offsets)[:, None]).sum(-1) + blended[:, :, 3]
-    normals = nnf.normalize((blended[:, :, :3].detach() * surface.normals_rest[:, None]).sum(-1), dim=-1)
+    means, normals = carried(offsets, transforms, surface)
     facing = None if viewer is None else (normals * nnf.normalize(viewer - means.detach(), dim=-1)).sum(-1)
     share = lamp_share_reference(means.detach(), normals, lamp) if has_lamp(light) else torch.zeros_like(scales)
     colors = (albedo * shade(normals, facing, share, light)).clamp(0, 1)
@@ -109,6 +107,13 @@ def pose_points_reference(
         kept = (facing > -cull_margin).nonzero()[:, 0]
         means, colors, scales = means[kept], colors[kept], scales[kept]
     return means, colors, scales, torch.ones_like(scales)
+
+
+def carried(offsets: Float[Tensor, "N 3"], transforms: Float[Tensor, "J 4 4"], surface: SkinnedSurface) -> tuple[Float[Tensor, "N 3"], Float[Tensor, "N 3"]]:
+    """Means and unit normals of all points in the world. Differentiable in offsets and transforms through the means alone."""
+    blended = (transforms[surface.skin_joints, :3] * surface.skin_weights[..., None, None]).sum(1)
+    means = (blended[:, :, :3] * (surface.points_rest + offsets)[:, None]).sum(-1) + blended[:, :, 3]
+    return means, nnf.normalize((blended[:, :, :3].detach() * surface.normals_rest[:, None]).sum(-1), dim=-1)
 
 
 class PosePointsInPasses(torch.autograd.Function):
@@ -177,7 +182,7 @@ class _PosePoints(torch.autograd.Function):
         kept = np.empty(num_kept, np.int64)
         kept_means, colors, shades = (np.empty((num_kept, 3), np.float32) for _ in range(3))
         lamp_shares = np.zeros(num_kept, np.float32)
-        shadows = cast_shadows(means, lamp.numpy()) if len(light) == LAMP_ROWS and lamp.any() else None
+        shadows = cast_shadows(means, lamp.numpy()) if has_lamp(light) and lamp.any() else None
 
         def light_up(part):
             start = places[part]

@@ -48,6 +48,11 @@ def resolved_scales_reference(
     return (scales.square() + DILATION_PX2 * (pixel_size.square() - pixel.square()).clamp_min(0)).sqrt()
 
 
+def lasting_scales(scales: Float[Tensor, "N"], pixel_size: Float[Tensor, ""]) -> Float[Tensor, "N"]:
+    """Standard deviations that leave no gaps from however near they are seen, for programs that know no `resolved_scales`; metres."""
+    return (scales.square() + DILATION_PX2 * pixel_size.square()).sqrt()
+
+
 @numba.njit(nogil=True, cache=True)
 def _resolve(means, scales, row, pixel_size, found):
     """In one pass: torch's threads would go on spinning, and the rasteriser's wait for them."""

@@ -53,7 +53,7 @@ class StepLoss:
         self.device, self.background, self.frames_per_step = avatar.device, background, frames_per_step
         self.lpips, self.backend = None if lpips is None else lpips.to(self.device), backend
         self.camera, self.records = camera.to("cpu"), self.device.type == "cuda"
-        self.viewer = (-self.camera.w2c[:3, :3].T @ self.camera.w2c[:3, 3]).to(self.device)
+        self.viewer = self.camera.eye.to(self.device)
         self.windows: list[tuple[int, int, int, int] | None] = [frames.window(k) if crop else None for k in range(len(frames.rows))]
         self.trust = trust
         if crop and self.records:  # windows of one size: what they are larger by shows background alone, and must not thin out the rest

@@ -140,7 +140,7 @@ class Training:
         self.adam = torch.optim.Adam([{"params": [q for q in p if q.numel()], "lr": r} for p, r in groups if p and r > 0], eps=1e-15, fused=True)
         self.row_adam = None if rates.poses is None else RowAdam(correction, rates.poses)
         correction.requires_grad_(self.row_adam is not None)
-        self.snapshot = {name: t.clone() for name, t in self._tensors().items()}
+        self.snapshot = self._copied()
 
     @property
     def progress(self) -> float:
@@ -169,7 +169,7 @@ class Training:
             self.step_number += 1
             self._record(float(loss.detach()), -10 * math.log10(max(float(errors.mean()), 1e-10)))
             if self.step_number % SNAPSHOT_EVERY == 0:
-                self.snapshot = {name: t.clone() for name, t in self._tensors().items()}
+                self.snapshot = self._copied()
         else:
             self._roll_back()
         self._look_for_lamp()
@@ -215,7 +215,7 @@ class Training:
             sightings.append(sight(avatar, attributes, poses[k], camera, picture, mask, trust=trust, backend=self.loss.backend))
         find_lamp(avatar, attributes, sightings)
         self.adam.state.pop(avatar.light, None)  # what it remembers is of another light
-        self.snapshot = {name: t.clone() for name, t in self._tensors().items()}
+        self.snapshot = self._copied()
 
     def _set_modes(self) -> None:
         """Batch statistics belong to stage 1's decoder and stage 2's encoder; what is frozen keeps its own."""
@@ -279,7 +279,7 @@ class Training:
         self.step_number, self.seconds, self.rollbacks = record["step"], record["seconds"], record["rollbacks"]
         self.lamp_searches = record["lamp_searches"]
         self.history, self.recent = record["history"], [tuple(entry) for entry in record["recent"]]
-        self.snapshot = {name: t.clone() for name, t in self._tensors().items()}
+        self.snapshot = self._copied()
 
     def _tensors(self) -> dict[str, Tensor]:
         tensors = {f"avatar.{name}": t for name, t in trainable_state(self.avatar).items()}
@@ -289,6 +289,9 @@ class Training:
         if self.row_adam is not None:
             tensors |= {f"row_adam.{name}": value for name, value in self.row_adam.state.items()}
         return tensors | {"order": self.order, "generator": self.generator.get_state()}
+
+    def _copied(self) -> dict[str, Tensor]:
+        return {name: t.clone() for name, t in self._tensors().items()}
 
     def _load_tensors(self, tensors: dict[str, Tensor]) -> None:
         def part(prefix: str) -> dict[str, Tensor]:

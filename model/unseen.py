@@ -29,7 +29,7 @@ def point_visibility(avatar: Avatar, track: BodyTrack, rows: Int[Tensor, "F"], c
     with torch.no_grad():
         attributes = avatar.attributes()
     best, black = torch.zeros_like(avatar.seen), torch.zeros(3, device=avatar.device)
-    eye = (-camera.w2c[:3, :3].T @ camera.w2c[:3, 3]).to(avatar.device)
+    eye = camera.eye.to(avatar.device)
     for row in rows.tolist():
         albedo = attributes.albedo.clone().requires_grad_(True)
         transforms = avatar.joint_transforms(track_pose(track, row))

@@ -70,7 +70,7 @@ def find_stand(track: BodyTrack, body: BodyModel, row: int) -> Stand:
     pose = track_pose(track, row)
     surface = body.pose(track.betas, pose.global_orient, pose.body_pose, pose.transl).vertices
     middle = (surface.amin(0) + surface.amax(0)) / 2
-    towards = -track.w2c[:3, :3].T @ track.w2c[:3, 3] - middle
+    towards = track.camera.eye - middle
     level = towards - (towards @ up) * up
     return Stand(middle, up, _unit(level), float(level.norm()), float((surface - middle).norm(dim=1).max()))
 

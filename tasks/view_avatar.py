@@ -32,6 +32,7 @@ from model.motion.motion import Motion, carried
 from model.motion.placement import Placement, placement_of_track, skeleton_of_avatar
 from model.motion.skeleton import SMPL_JOINT_NAMES
 from model.pose import BodyPose, track_pose
+from model.resolution import lasting_scales
 from model.uv.atlas import UvAtlas
 from tasks.artifacts import SubjectPaths, read_npz, read_track, subject_paths
 from tasks.errors import InputError, run_stage
@@ -120,7 +121,7 @@ class Scene:
         shown = attributes.albedo if colors == "albedo" else lit_colors(self.avatar, attributes.albedo, means, normals)
         step = max(1, -(-len(means) // most))
         to_stage = self.placement.turn
-        parts = ((means - self.placement.shift) @ to_stage, nnf.normalize(normals @ to_stage, dim=-1), self.avatar.lasting_scales(attributes.scales) * step**0.5, shown)
+        parts = ((means - self.placement.shift) @ to_stage, nnf.normalize(normals @ to_stage, dim=-1), lasting_scales(attributes.scales, self.avatar.pixel_size) * step**0.5, shown)
         arrays = [part[::step].numpy() for part in parts]
         return Splats(*arrays, np.ones(len(arrays[0]), np.float32))
 

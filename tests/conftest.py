@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 import torch
 
-from model.avatar import Attributes, Avatar, AvatarOptions
+from model.avatar import Attributes, Avatar, AvatarOptions, PoseEncoderOptions
+from model.avatar_file import with_pose_shapes
 from model.body.track import BodyTrack
 from model.camera import camera_from_focal
 from model.losses import LossWeights
 from model.networks import NetworkOptions
 from model.pose import track_pose
 from model.pose_refinement import PoseCorrection, PoseRates
+from model.pose_shapes import PoseShapeOptions
 from model.training import Rates, Training, TrainingOptions, run_training, settle_statistics
 from model.training_frames import TrainingFrames
 from model.uv.atlas import BodySurface, UvAtlas, bake_atlas
 
+ENCODER = PoseEncoderOptions(base_width=4, depth=2, reach=0.3)
+SHAPES = PoseShapeOptions(keys=3, reach=0.2, fade=0.01)
 SIDES, RINGS, SIZE, NUM_FRAMES = 16, 13, 64, 8
 
 NETWORK = NetworkOptions(
@@ -74,6 +79,12 @@ def make_avatar(atlas: UvAtlas, seed: int = 0, **changes) -> Avatar:
     torch.manual_seed(seed)
     options = AvatarOptions(**{"network": NETWORK, "light": "lamp", "pose_encoder": None, "cull_margin": 0.2} | changes)
     return Avatar(atlas, options, body="tube", betas=torch.zeros(2))
+
+
+def with_shapes(avatar: Avatar, clip: Clip) -> Avatar:
+    known = copy.deepcopy(avatar)
+    known.known_poses = clip.track.body_pose.clone()
+    return with_pose_shapes(known, SHAPES).eval()
 
 
 @pytest.fixture

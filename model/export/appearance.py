@@ -25,6 +25,7 @@ from model.lamp_light import lamp_share
 from model.light import shade
 from model.motion.placement import Placement, skeleton_of_avatar
 from model.pose import BodyPose, track_pose
+from model.resolution import lasting_scales
 
 COLORS = ("lit", "albedo")
 GRAZING = 0.05  # weight, beside the cosine's 0..1, of a frame in which a point looks away: points that never looked count evenly
@@ -33,7 +34,7 @@ GRAZING = 0.05  # weight, beside the cosine's 0..1, of a frame in which a point 
 @torch.no_grad()
 def mean_lit_colors(avatar: Avatar, attributes: Attributes, track: BodyTrack) -> Float[Tensor, "N 3"]:
     """Colours as the clip shows them on average; see above."""
-    eye = -track.w2c[:3, :3].T @ track.w2c[:3, 3]
+    eye = track.camera.eye
     total, weights = torch.zeros_like(attributes.albedo), torch.zeros(len(attributes.albedo))
     for row in range(track.num_frames):
         means, normals = avatar.posed_surface(attributes, track_pose(track, row))
@@ -61,7 +62,7 @@ def rest_splats(avatar: Avatar, colors: Float[Tensor, "N 3"], *, attributes: Att
     """
     attributes = avatar.attributes() if attributes is None else attributes
     means = avatar.atlas_points_rest + attributes.offsets + rest_lift(avatar)
-    return _splats(means, avatar.atlas_normals_rest, avatar.lasting_scales(attributes.scales), colors)
+    return _splats(means, avatar.atlas_normals_rest, lasting_scales(attributes.scales, avatar.pixel_size), colors)
 
 
 @torch.no_grad()
@@ -77,7 +78,7 @@ def posed_splats(avatar: Avatar, pose: BodyPose, placement: Placement, *, colors
     attributes = avatar.attributes(pose) if decoded is None else avatar.attributes_in(pose, decoded)
     means, normals = avatar.posed_surface(attributes, pose)
     shown = attributes.albedo if colors == "albedo" else lit_colors(avatar, attributes.albedo, means, normals)
-    return _splats((means - placement.shift) @ placement.turn, normals @ placement.turn, avatar.lasting_scales(attributes.scales), shown)
+    return _splats((means - placement.shift) @ placement.turn, normals @ placement.turn, lasting_scales(attributes.scales, avatar.pixel_size), shown)
 
 
 def rest_lift(avatar: Avatar) -> Float[Tensor, "3"]:

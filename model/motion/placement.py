@@ -73,7 +73,7 @@ def placement_of_track(track: BodyTrack, skeleton: Skeleton) -> Placement:
     root = skeleton.joints(pose)[:, 0].median(dim=0).values
     floor = lowest.quantile(FLOOR_QUANTILE)
     shift = root + (floor - root @ up) * up
-    eye = -track.w2c[:3, :3].T @ track.w2c[:3, 3]
+    eye = track.camera.eye
     towards = eye - root
     ahead = unit(towards - (towards @ up) * up)
     return Placement(torch.stack([torch.linalg.cross(up, ahead), up, ahead], dim=1), shift)

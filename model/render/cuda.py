@@ -143,7 +143,7 @@ def _diff_gaussian_settings(camera: Camera, device: torch.device, package: Modul
         viewmatrix=camera.w2c.T.contiguous().to(device),
         projmatrix=(projection_matrix(camera) @ camera.w2c).T.contiguous().to(device),
         sh_degree=0,
-        campos=(-camera.w2c[:3, :3].T @ camera.w2c[:3, 3]).to(device),
+        campos=camera.eye.to(device),
         prefiltered=False,
         debug=False,
         antialiasing=False,  # a field of later versions

@@ -1,19 +1,16 @@
-"""Claims about losses, training and the avatar's file."""
+"""Claims about losses and training."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
-import math
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from model.avatar import Avatar, PoseEncoderOptions, pose_distance
-from model.avatar_file import AvatarFileError, load_avatar, save_avatar, with_pose_encoder, with_pose_shapes
+from model.avatar import Avatar, pose_distance
+from model.avatar_file import with_pose_encoder, with_pose_shapes
 from model.body.track import BodyTrack
 from model.checkpoint import load_checkpoint, save_checkpoint
 from model.losses import composite, roughness, roughness_reference
@@ -26,8 +23,7 @@ from model.training import NotFinite, Training, TrainingOptions, run_training, s
 from model.unseen import diffuse, fill_unseen, point_visibility
 from model.uv.atlas import UvAtlas
 from model.uv.position_maps import bake_position_maps
-
-ENCODER = PoseEncoderOptions(base_width=4, depth=2, reach=0.3)
+from tests.conftest import ENCODER, with_shapes
 
 
 def start(avatar: Avatar, clip, options: TrainingOptions, *, seed: int = 0) -> Training:
@@ -270,17 +266,6 @@ def test_stage_2_trains_the_encoder_alone_when_told_so(trained: Avatar, clip, op
     assert heldin_psnr(dynamic, clip) >= heldin_psnr(trained, clip) - 0.1
 
 
-SHAPES = PoseShapeOptions(keys=3, reach=0.2, fade=0.01)
-
-
-def with_shapes(avatar: Avatar, clip) -> Avatar:
-    import copy
-
-    known = copy.deepcopy(avatar)
-    known.known_poses = clip.track.body_pose.clone()
-    return with_pose_shapes(known, SHAPES).eval()
-
-
 def test_pose_shapes_start_with_the_picture_of_stage_1(trained: Avatar, clip) -> None:
     pose = track_pose(clip.track, 3)
     first, second = trained.attributes(pose), with_shapes(trained, clip).attributes(pose)
@@ -335,81 +320,3 @@ def test_pose_features_fade_with_the_distance_to_known_poses(trained: Avatar, cl
         assert float(pose_distance(pose.body_pose, dynamic.known_poses)) == pytest.approx(angle, abs=1e-3)
         levels.append(float(dynamic.familiarity(pose)))
     assert levels == pytest.approx([1.0, 1.0, 0.5, 0.0], abs=5e-3)
-
-
-# -------------------------------------------------------------------------------------------------------------- files
-
-
-def test_an_avatar_survives_its_file(trained: Avatar, clip, tmp_path: Path) -> None:
-    for avatar in (trained, with_pose_encoder(trained, ENCODER).eval(), with_shapes(trained, clip)):
-        save_avatar(tmp_path / "avatar.safetensors", avatar)
-        again = load_avatar(tmp_path / "avatar.safetensors")
-        assert again.options == avatar.options and again.body == "tube"
-        pictures = [
-            a.render(track_pose(clip.track, 1), clip.track.camera, torch.ones(3), backend="cpu").image.detach() for a in (avatar, again)
-        ]
-        assert torch.equal(*pictures)
-
-
-def rewritten(avatar: Avatar, path: Path, change: Callable[[dict, dict], None]) -> Avatar:
-    """The avatar as it comes out of a file whose record and arrays `change` has made those of an earlier version."""
-    from safetensors import safe_open
-    from safetensors.torch import save_file
-
-    save_avatar(path, avatar)
-    with safe_open(str(path), framework="pt") as file:
-        record, tensors = json.loads(file.metadata()["avatar"]), {name: file.get_tensor(name) for name in file.keys()}
-    change(record, tensors)
-    save_file(tensors, str(path), metadata={"avatar": json.dumps(record)})
-    return load_avatar(path)
-
-
-def to_version_4(record: dict, tensors: dict) -> None:
-    """Which had harmonics only, and said to which degree."""
-    record["version"] = 4
-    del record["options"]["light"]
-    record["options"]["light_degree"] = 2
-    tensors["light"] = torch.full((8, 3), 0.1)
-    del tensors["lamp"], tensors["pixel_size"]
-
-
-def test_a_file_of_the_first_version_still_opens(trained: Avatar, tmp_path: Path) -> None:
-    def to_version_1(record: dict, tensors: dict) -> None:
-        to_version_4(record, tensors)
-        record["version"] = 1
-        del record["options"]["pose_shapes"]
-
-    old = rewritten(trained, tmp_path / "a.safetensors", to_version_1)
-    assert old.options == dataclasses.replace(trained.options, light="quadratic")
-
-
-def test_light_of_an_earlier_file_is_what_it_was(trained: Avatar, tmp_path: Path) -> None:
-    old = rewritten(trained, tmp_path / "a.safetensors", to_version_4)
-    assert old.options.light == "quadratic" and torch.equal(old.light, torch.full((8, 3), 0.1))
-
-
-def test_shapes_of_an_earlier_file_fade_as_they_did(trained: Avatar, clip, tmp_path: Path) -> None:
-    def to_version_3(record: dict, tensors: dict) -> None:
-        to_version_4(record, tensors)
-        record["version"] = 3
-        del record["options"]["pose_shapes"]["fade"]
-
-    folding = with_shapes(trained, clip)
-    assert rewritten(folding, tmp_path / "new.safetensors", lambda record, tensors: None).options.pose_shapes.fade == SHAPES.fade
-    assert rewritten(folding, tmp_path / "old.safetensors", to_version_3).options.pose_shapes.fade == pytest.approx(math.exp(-4.5))
-
-
-def test_a_file_that_is_no_avatar_is_refused(tmp_path: Path) -> None:
-    from safetensors.torch import save_file
-
-    (tmp_path / "text.safetensors").write_text("hello")
-    save_file({"x": torch.zeros(2)}, str(tmp_path / "other.safetensors"))
-    for name in ("text.safetensors", "other.safetensors"):
-        with pytest.raises(AvatarFileError, match="expected"):
-            load_avatar(tmp_path / name)
-
-
-def test_a_baked_avatar_is_the_avatar(trained: Avatar, clip) -> None:
-    baked, attributes = trained.bake(), trained.attributes()
-    assert torch.equal(baked.means_rest, trained.atlas_points_rest + attributes.offsets)
-    assert torch.equal(baked.albedo, attributes.albedo) and torch.equal(baked.light, trained.light)
