@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -29,6 +30,7 @@ from benchmarks.rasterizer import draw_in_tiles, make_camera, make_figure, measu
 from model.avatar import Avatar
 from model.body.body_model import load_body_model
 from model.body.track import BodyTrack
+from model.drawing import Drawer
 from model.gaussians import Gaussians
 from model.pose import track_pose
 from model.render.rasterize import CUDA_BACKENDS, choose_backend, rasterize
@@ -173,24 +175,23 @@ def measure_preset(settings: Settings, *, stage2: bool, sheet: Path | None) -> d
 
 @torch.no_grad()
 def frames_per_second(avatar: Avatar, track: BodyTrack, backend: str) -> dict[str, int]:
-    """How fast the clip's poses are drawn, skinning included: with the surface decoded before, and with all networks each time."""
+    """How fast the clip's poses are drawn, skinning, folds and shadows included: as pictures of one avatar are, and with all networks each time."""
     avatar.eval()
     camera = track.camera.resize(VIEW_PX, VIEW_PX)
-    white = torch.ones(3, device=avatar.device)
-    decoded = avatar.attributes(track_pose(track, 0))
+    white, drawer = torch.ones(3, device=avatar.device), Drawer(avatar, backend=backend)
 
-    def frames(attributes_of: Callable) -> int:
+    def frames(draw: Callable) -> int:
         seconds = []
         for k in range(FRAMES_TIMED + 5):
             pose = track_pose(track, k % track.num_frames)
             torch.cuda.synchronize()
             start = time.perf_counter()
-            avatar.render(pose, camera, white, backend=backend, attributes=attributes_of(pose))
+            draw(pose, camera, white)
             torch.cuda.synchronize()
             seconds.append(time.perf_counter() - start)
         return round(1 / float(np.median(seconds[5:])))
 
-    return {"baked": frames(lambda pose: decoded), "decoded_for_each_pose": frames(avatar.attributes)}
+    return {"drawn": frames(drawer.draw), "decoded_for_each_pose": frames(partial(avatar.render, backend=backend))}
 
 
 def write_sheet(path: Path, avatar: Avatar, track: BodyTrack, paths: SubjectPaths, heldout: list[int], backend: str) -> None:

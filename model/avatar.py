@@ -18,7 +18,7 @@ from model.body.track import BodyTrack
 from model.camera import Camera
 from model.decoding import bilinear_corners, read_features
 from model.fitting.rotations import rotation_from_vector
-from model.gaussians import Gaussians, Rendered
+from model.gaussians import Gaussians, Rendered, without_transparent
 from model.light import ROWS
 from model.networks import Decoder, FeatureTensor, NetworkOptions, PoseEncoder, pad_seams
 from model.pose import BodyPose, posed_joints, rest_to_posed, root_relative, track_pose
@@ -225,7 +225,8 @@ class Avatar(nn.Module):
         They are computed where the pose lies: a chain of joints is many small steps, each of which a GPU takes longer to start
         than a CPU to do.
         """
-        transforms = rest_to_posed(self.skeleton[0].to(pose.transl.device), self.parents, pose)
+        rest = self.skeleton[0] if pose.transl.device.type == "cpu" else self.atlas_joints_rest
+        transforms = rest_to_posed(rest, self.parents, pose)
         return transforms.to(self.device, non_blocking=self.device.type == "cuda")  # a GPU that is at work need not be waited for
 
     @torch.no_grad()
@@ -250,7 +251,7 @@ class Avatar(nn.Module):
             lit: False leaves the albedo as it is.
 
         Returns:
-            Opaque Gaussians; in training on a GPU those that are left out are there, and transparent. Differentiable in
+            Opaque Gaussians; on a GPU those that are left out are there, and transparent. Differentiable in
             attributes, transforms and light (shading does not move the body).
         """
         means, colors, scales, opacities = pose_points(
@@ -284,10 +285,15 @@ class Avatar(nn.Module):
             backend: see model/render/rasterize.py.
             attributes: decoded before, to share them between frames; None decodes them here.
         """
-        attributes = self.attributes(pose) if attributes is None else attributes
+        figure = self.figure(pose, camera, self.attributes(pose) if attributes is None else attributes)
+        if not torch.is_grad_enabled() and self.device.type != "cpu":  # half of the points are half of the rasteriser's work
+            figure = without_transparent(figure)
+        return rasterize(figure, camera, background, backend=backend)
+
+    def figure(self, pose: BodyPose, camera: Camera, attributes: Attributes) -> Gaussians:
+        """The Gaussians of one pose for one view. Differentiable as `gaussians`."""
         gaussians = self.gaussians(attributes, self.joint_transforms(pose), seen_from=camera.eye.to(self.device))
-        scales = resolved_scales(gaussians.means, gaussians.scales, camera, self.pixel_size)
-        return rasterize(dataclasses.replace(gaussians, scales=scales), camera, background, backend=backend)
+        return dataclasses.replace(gaussians, scales=resolved_scales(gaussians.means, gaussians.scales, camera, self.pixel_size))
 
     @torch.no_grad()
     def note_resolution(self, track: BodyTrack, rows: Int[Tensor, "F"]) -> None:

@@ -28,6 +28,13 @@ class Gaussians:
     opacities: Float[Tensor, "N"]
 
 
+def without_transparent(gaussians: Gaussians) -> Gaussians:
+    """The Gaussians that show at all."""
+    shown = gaussians.opacities.nonzero()[:, 0]
+    parts = (gaussians.means, gaussians.scales, gaussians.colors, gaussians.opacities)
+    return Gaussians(*(part.index_select(0, shown) for part in parts))
+
+
 @dataclass(frozen=True)
 class Rendered:
     """What a rasteriser returns for one view.

@@ -43,21 +43,19 @@ def lamp_share(means: Float[Tensor, "N 3"], normals: Float[Tensor, "N 3"], direc
 
 
 def lamp_share_reference(means: Float[Tensor, "N 3"], normals: Float[Tensor, "N 3"], direction: Float[Tensor, "3"]) -> Float[Tensor, "N"]:
-    """The same in plain torch, in any floating type and on any device, in operations of fixed shapes."""
+    """The same in plain torch, in any floating type and on any device, in few operations of fixed shapes."""
     axes = light_axes(direction)
     height, facing = means @ direction, normals @ direction
     place = (means - means[:1]) @ axes[:2].T / CELL_M - 0.5
     first = place.floor()
-    part, first = place - first, first.long()
-    cell = lambda dx, dy: (first[:, 1] + dy) % GRID * GRID + (first[:, 0] + dx) % GRID  # noqa: E731
-    covered = torch.cat([cell(dx, dy) for dy in (0, 1) for dx in (0, 1)])
+    part = place - first
+    across = (first.long()[:, None] + torch.arange(-1, 3, device=means.device)[:, None]) % GRID  # [N, 4, 2]: the columns and rows around
+    window = across[:, :, None, 1] * GRID + across[:, None, :, 0]
     top = torch.full((GRID * GRID,), -torch.inf, dtype=means.dtype, device=means.device)
-    top = top.scatter_reduce(0, covered, height.repeat(4), "amax")
+    top = top.scatter_reduce(0, window[:, 1:3, 1:3].flatten(), height[:, None].expand(-1, 4).flatten(), "amax")
     limit = height + BIAS_M / facing.clamp_min(STEEPEST)
-    free = torch.zeros_like(height)
-    for dy in range(-1, 3):
-        for dx in range(-1, 3):
-            free = free + _tap(dx, part[:, 0]) * _tap(dy, part[:, 1]) * (top[cell(dx, dy)] < limit)
+    taps = torch.stack([1 - part, torch.ones_like(part), torch.ones_like(part), part], dim=1)  # of a box three cells wide, whole but for its ends
+    free = ((top[window] < limit[:, None, None]) * taps[:, :, None, 1] * taps[:, None, :, 0]).sum((1, 2))
     return (facing.clamp_min(0) * free / 9 - MEAN_SHARE) * direction.any()
 
 
@@ -66,11 +64,6 @@ def light_axes(direction: Float[Tensor, "3"]) -> Float[Tensor, "3 3"]:
     x, y, _ = torch.eye(3, dtype=direction.dtype, device=direction.device)
     across = nnf.normalize(torch.linalg.cross(direction, torch.where(direction[0].abs() < 0.8, x, y)), dim=0)
     return torch.stack([across, torch.linalg.cross(direction, across), direction])
-
-
-def _tap(step: int, part: Float[Tensor, "N"]) -> Float[Tensor, "N"]:
-    """Weight of a cell in a box three cells wide: whole, but for the two at its ends."""
-    return 1 - part if step == -1 else part if step == 2 else torch.ones_like(part)
 
 
 @dataclass(frozen=True)

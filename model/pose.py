@@ -60,15 +60,22 @@ def rest_to_posed(joints_rest: Float[Tensor, "J 3"], parents: Int[Tensor, "J"], 
         One rigid transform a joint. Differentiable in joints and pose.
     """
     turns = rotation_from_vector(torch.cat([pose.global_orient[..., None, :], pose.body_pose], dim=-2))
-    bones = torch.cat([joints_rest[:1], joints_rest[1:] - joints_rest[parents[1:]]])
+    chain = tuple(parents.tolist())
+    bones = torch.cat([joints_rest[:1], joints_rest[1:] - joints_rest.index_select(0, _parents_below_root(chain, joints_rest.device))])
     root = torch.cat([pose.transl[..., None, :], torch.zeros_like(pose.body_pose)], dim=-2)
     bottom = bones.new_zeros(1, 1, 4)
     bottom[..., 3] = 1
     world = torch.cat([torch.cat([turns, (bones + root)[..., None]], dim=-1), bottom.expand(*turns.shape[:-2], 1, 4)], dim=-2)
-    for joints, above in _jumps(tuple(parents.tolist()), world.device):
+    for joints, above in _jumps(chain, world.device):
         world = world.index_copy(-3, joints, world.index_select(-3, above) @ world.index_select(-3, joints))
     top = torch.cat([world[..., :3, :3], world[..., :3, 3:] - world[..., :3, :3] @ joints_rest[..., None]], dim=-1)
     return torch.cat([top, world[..., 3:, :]], dim=-2)
+
+
+@functools.lru_cache(maxsize=32)
+def _parents_below_root(parents: tuple[int, ...], device: torch.device) -> Int[Tensor, "J-1"]:
+    """The joint that each joint but the root hangs from."""
+    return torch.tensor(parents[1:], dtype=torch.long, device=device)
 
 
 @functools.lru_cache(maxsize=32)

@@ -6,7 +6,7 @@ For a point with rest place x = surface point + offset, rest normal n, albedo a 
 
 with the shade of model/light.py, and it is kept when m does not turn away from the viewer by more than a margin. The plain torch
 version is the meaning; the compiled one does the same on the CPU in one pass forward and one backward, and a third in few operations on a GPU, where points that
-turn away stay in training and become transparent, so that shapes are the same in every frame. In all, shading and culling pass no gradient to
+turn away stay and become transparent, so that shapes are the same in every frame. In all, shading and culling pass no gradient to
 the motion: a body should not turn for the sake of its shade.
 
 Axes: N points, M of them kept, J joints, K influences of a point, B rows of the light (model/light.py).
@@ -66,19 +66,14 @@ def pose_points(
         light: coefficients of model/light.py; empty for no light.
         lamp: unit vector towards the lamp, zero where none is known.
         viewer: the viewer's place in the world, metres; None keeps all points and shows no sheen.
-        cull_margin: as a cosine; points beyond it are left out, None keeps all. On a GPU they stay where gradients are recorded, with an
-            opacity of 0.
+        cull_margin: as a cosine; points beyond it are left out, None keeps all. On a GPU they stay, with an opacity of 0.
 
     Returns:
         Differentiable in offsets, albedo, scales, light and (through the means) transforms.
     """
     if offsets.device.type != "cpu":
         means, colors, opacities = PosePointsInPasses.apply(offsets, albedo, light, transforms, surface, lamp, viewer, cull_margin)
-        posed = means, colors, scales, opacities
-        if viewer is None or cull_margin is None or torch.is_grad_enabled():
-            return posed
-        kept = opacities.nonzero()[:, 0]  # no training waits for it, and half of the points are half of the rasteriser's work
-        return tuple(values.index_select(0, kept) for values in posed)
+        return means, colors, scales, opacities
     if offsets.dtype != torch.float32:
         return pose_points_reference(offsets, albedo, scales, light, transforms, surface, lamp=lamp, viewer=viewer, cull_margin=cull_margin)
     rows = transforms[:, :3].reshape(-1, 12)

@@ -25,7 +25,7 @@ from model.recorded_step import Parts, record
 from model.render.rasterize import rasterize
 from model.training_frames import TrainingFrames
 
-Posed = tuple[Float[Tensor, "B J 4 4"], Float[Tensor, "B J-1 3"], Float[Tensor, "B 3 G G"]]
+Posed = tuple[Float[Tensor, "B 3"], Float[Tensor, "B J-1 3"], Float[Tensor, "B 3"], Float[Tensor, "B 3 G G"]]  # a pose's parts, position maps
 Seen = list[tuple[UInt8[Tensor, "H W 3"], UInt8[Tensor, "H W"], Float[Tensor, ""]]]  # picture, mask and weight of each frame
 Drawn = list[tuple[Float[Tensor, "H W 3"], Float[Tensor, "H W"]]]  # colour and coverage
 
@@ -102,10 +102,10 @@ class StepLoss:
         return torch.stack(each).to(self.device, non_blocking=True)
 
     def _posed(self, chosen: Int[Tensor, "B"], poses: BodyPose) -> Posed:
-        """Skinning transforms, joint rotations, and position maps; of these none where nothing reads them."""
+        """Poses and position maps on the avatar's device; no maps where nothing reads them."""
         maps = torch.zeros(len(chosen), 0) if self.avatar.pose_encoder is None else self.frames.position_maps[chosen]
-        turns = poses.body_pose.detach()
-        return self.avatar.joint_transforms(poses), turns.to(self.device, non_blocking=True), maps.to(self.device, non_blocking=True)
+        parts = poses.global_orient, poses.body_pose, poses.transl, maps
+        return tuple(part.to(self.device, non_blocking=True) for part in parts)
 
     def _seen(self, chosen: Int[Tensor, "B"]) -> Seen:
         weights = self.trust[chosen].to(self.device, non_blocking=True)
@@ -126,9 +126,12 @@ class StepLoss:
 
     # ------------------------------------------------------------------------------------------- from poses to Gaussians
 
-    def _figures(self, transforms: Tensor, body_poses: Tensor, position_maps: Tensor) -> tuple[list[tuple[Tensor, ...]], Float[Tensor, ""]]:
+    def _figures(
+        self, global_orient: Tensor, body_poses: Tensor, transl: Tensor, position_maps: Tensor
+    ) -> tuple[list[tuple[Tensor, ...]], Float[Tensor, ""]]:
         """Gaussians of each frame, and what the surface costs by itself."""
-        attributes, loss = self._attributes(body_poses, position_maps)
+        transforms = self.avatar.joint_transforms(BodyPose(global_orient, body_poses, transl))
+        attributes, loss = self._attributes(body_poses.detach(), position_maps)
         figures = [self.avatar.gaussians(each, t, seen_from=self.viewer) for each, t in zip(attributes, transforms, strict=True)]
         return [(g.means, g.scales, g.colors, g.opacities) for g in figures], loss
 

@@ -24,6 +24,7 @@ from jaxtyping import Float, UInt8
 
 from model.avatar import Attributes, Avatar
 from model.camera import Camera
+from model.drawing import Drawer
 from model.gaussians import Gaussians
 from model.motion.camera_paths import PATHS, CameraPath, camera_path, read_camera_path
 from model.motion.motion import Motion, MotionError
@@ -114,8 +115,7 @@ class Photographer:
         self.device = choose_device(look.backend)
         self.avatar: Avatar = actor.avatar.to(self.device)
         self.placement, self.look, self.color = actor.placement, look, color
-        with torch.no_grad():
-            self.decoded: Attributes = self.avatar.attributes()
+        self.drawer = Drawer(self.avatar, backend=look.backend)
 
     @torch.no_grad()
     def take(self, pose: BodyPose, camera: Camera) -> UInt8[np.ndarray, "H W C"]:
@@ -127,13 +127,12 @@ class Photographer:
         """
         samples = self.look.supersampling
         fine = Camera(camera.K, self.placement.carry_camera(camera.w2c), camera.width, camera.height)
-        fine = fine.resize(samples * camera.width, samples * camera.height).to(self.device)
-        attributes = self.avatar.attributes_in(pose, self.decoded)
+        fine = fine.resize(samples * camera.width, samples * camera.height)
         black = torch.zeros(3, device=self.device)
-        drawn = self.avatar.render(pose, fine, black, backend=self.look.backend, attributes=attributes)
+        drawn = self.drawer.draw(pose, fine, black)
         alpha = drawn.alpha.clamp(0, 1)
         if self.look.shadow:
-            shade = rasterize(self.shadow(attributes, pose), fine, black, backend=self.look.backend).alpha
+            shade = rasterize(self.shadow(self.drawer.attributes(pose), pose), fine, black, backend=self.look.backend).alpha
             alpha = alpha + (1 - alpha) * shade.clamp(0, 1)
         layers = torch.cat([drawn.image, alpha[..., None]], dim=-1).clamp(0, 1).cpu().numpy()
         if samples > 1:

@@ -18,6 +18,7 @@ from jaxtyping import Float
 from scipy.spatial.transform import Rotation, Slerp
 
 from model.avatar import Avatar
+from model.drawing import Drawer
 from model.body.body_model import BodyModel
 from model.body.track import BodyTrack
 from model.camera import Camera
@@ -44,24 +45,12 @@ class Viewer:
     """Pictures of one avatar on white. The surface is decoded once, or once for each pose in a row of equal ones."""
 
     def __init__(self, avatar: Avatar, *, backend: str) -> None:
-        self.avatar, self.backend = avatar, backend
-        self.device = avatar.betas.device
-        self.decoded_pose: torch.Tensor | None = None
-        with torch.no_grad():
-            self.decoded = None if avatar.follows_pose else avatar.attributes()
+        self.drawer, self.white = Drawer(avatar, backend=backend), torch.ones(3, device=avatar.device)
 
-    @torch.no_grad()
     def see(self, pose: BodyPose, camera: Camera) -> Seen:
         """The avatar in one pose, from one view."""
-        if self.avatar.follows_pose and not self._is_decoded(pose):
-            self.decoded, self.decoded_pose = self.avatar.attributes(pose), pose.body_pose
-        white = torch.ones(3, device=self.device)
-        drawn = self.avatar.render(pose, camera.to(self.device), white, backend=self.backend, attributes=self.decoded)
+        drawn = self.drawer.draw(pose, camera, self.white)
         return Seen(drawn.image.clamp(0, 1).cpu().numpy(), drawn.alpha.cpu().numpy())
-
-    def _is_decoded(self, pose: BodyPose) -> bool:
-        """Whether the last decoded surface is that of this pose; where and which way the body stands does not matter."""
-        return self.decoded_pose is not None and torch.equal(self.decoded_pose, pose.body_pose)
 
 
 def score_picture(

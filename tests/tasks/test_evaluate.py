@@ -43,7 +43,7 @@ TURN = Rotation.from_rotvec([0.3, -0.5, 0.2]).as_matrix()
 class PointAvatar(torch.nn.Module):
     """Some of a body's vertices as coloured Gaussians: it renders like an avatar, and can be the truth exactly."""
 
-    follows_pose = False
+    device, pose_encoder = torch.device("cpu"), None
 
     def __init__(self, body: BodyModel, betas: torch.Tensor) -> None:
         super().__init__()
@@ -52,7 +52,10 @@ class PointAvatar(torch.nn.Module):
         low, high = self.body.v_template.amin(0), self.body.v_template.amax(0)
         self.colors = (self.body.v_template - low) / (high - low)
 
-    def attributes(self, pose: BodyPose | None = None) -> None:
+    def attributes(self) -> None:
+        return None
+
+    def attributes_in(self, pose: BodyPose, decoded: None) -> None:
         return None
 
     def render(self, pose: BodyPose, camera: Camera, background: torch.Tensor, *, backend: str, attributes: object) -> Rendered:

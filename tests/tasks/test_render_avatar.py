@@ -237,7 +237,7 @@ def test_stage_2_draws_the_folds_of_each_pose_and_decodes_once(small_avatar: Ava
     grown.attributes = None  # decoded above; a second time would fail
     ours = photographer.take(pose, camera) / 255
     there = replace(camera, w2c=camera_axes().carry_camera(camera.w2c))
-    decoded, white = photographer.decoded, torch.ones(3)
+    decoded, white = photographer.drawer.decoded, torch.ones(3)
     folded, plain = (
         grown.render(pose, there, white, backend="cpu", attributes=look).image.numpy()
         for look in (grown.fold(decoded, grown.pose_shapes(pose.body_pose)), decoded)
