@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float, UInt8
 
 from model.fitting.landmarks import MissingDetectorError, PoseDetector, PoseLandmarks, stack_landmarks, track_clip
 from model.fitting.mask_checks import find_implausible, largest_part, steady_mask
-from model.fitting.matting import background_plate, fill_background, finish_outline, person_colours, weigh_colours
+from model.fitting.matting import MAX_PLATE_FRAMES, Background, finish_outline, learn_background, person_colours, weigh_colours
 from model.fitting.subject import territory
 from tasks.artifacts import (
     ClipInfo,
@@ -39,7 +39,7 @@ from tasks.errors import InputError, run_stage
 from tasks.progress import progress_bar
 from tasks.settings import SegmentPersonSettings, load_settings
 
-PLATE_RADIUS = 8  # px, how far from the person a pixel must be to show the background
+PLATE_RADII = (8, 4)  # px, how far from the coarse person, and from the weighed one, a pixel must be to show the background
 REACH = 10  # px, how far from a coarse outline the fine one may lie: soles are cut off by as much
 ROOM_PX = 24  # around the mask, for the motion search and the outline
 MAX_COVERED = 0.05  # of the person's limbs, that others may hide; with more the mask lacks a part
@@ -130,12 +130,11 @@ def with_neighbours(covered: dict[int, str], count: int) -> dict[int, str]:
 def finish_masks(
     images: UInt8[np.ndarray, "F H W 3"], coarse: Float[np.ndarray, "F H W"]
 ) -> Float[np.ndarray, "F H W"]:
-    """Weigh the masks against the background, steady them over time, and sharpen their outlines on the pictures' edges.
+    """Weigh the masks against the background, steady them over time, and lay their outlines on the pictures' edges.
 
     All this in the place of the coarse masks: a minute of video has no room for them twice.
     """
-    background = fill_background(*background_plate(images, coarse, radius=PLATE_RADIUS))
-    colours = person_colours(images, coarse)
+    background, colours = learn_scene(images, coarse)
     boxes, found, masks = [_box_slices(mask) for mask in coarse], [mask.any() for mask in coarse], coarse
     with progress_bar("outlines", 2 * len(images)) as show:
         for i, box in enumerate(boxes):
@@ -151,6 +150,18 @@ def finish_masks(
             _put(masks[i], box, largest_part(finish_outline(images[i][box], steady)))
             show(len(images) + i + 1)
     return masks
+
+
+def learn_scene(
+    images: UInt8[np.ndarray, "F H W 3"], coarse: Float[np.ndarray, "F H W"]
+) -> tuple[Background, Float[np.ndarray, "K K K"]]:
+    """The background and the person's colours: learned around the coarse masks, and once more, nearer to the person, around finished ones of some frames."""
+    some = np.unique(np.linspace(0, len(images) - 1, min(len(images), MAX_PLATE_FRAMES)).astype(int))
+    shown, masks = images[some], coarse[some]
+    background, colours = learn_background(shown, masks, radius=PLATE_RADII[0]), person_colours(shown, masks)
+    weighed = (weigh_colours(*each, background=background, colours=colours, reach=REACH) for each in zip(shown, masks, strict=True))
+    masks = np.stack([largest_part(finish_outline(*each)) for each in zip(shown, weighed, strict=True)])
+    return learn_background(shown, masks, radius=PLATE_RADII[1]), person_colours(shown, masks)
 
 
 def _put(mask: Float[np.ndarray, "H W"], box: tuple[slice, slice], values: Float[np.ndarray, "h w"]) -> None:

@@ -1,4 +1,4 @@
-"""A fine, soft outline from a coarse mask: weigh the colours near the edge, then lay the edge on the picture's own.
+"""A fine, soft outline from a coarse mask: weigh the colours near the edge, then let the picture decide what lies between.
 
 Axes: F frames, H x W pixels. Pictures are RGB, masks 0..1 with 1 = person; radii are pixels.
 
@@ -7,26 +7,33 @@ Where the clip shows the background that the person hides in one frame, the colo
     logit alpha = logit p + log( P(I | person) / P(I | background) )
 
 with p the coarse mask, P(I | person) the person's colours over the whole clip and some room for others, and P(I | background) a
-Gaussian around the background's colour at this pixel or around it, in light or in shadow.
+Gaussian around the background's colour at this pixel or around it, in light or in shadow. The mask that comes of it is what closed-form
+matting (Levin, Lischinski and Weiss 2008) starts from, which knows that an edge of the mask is one of the picture.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
+from pymatting.laplacian.cf_laplacian import cf_laplacian
 from scipy.ndimage import gaussian_filter
+from scipy.sparse import diags
+from scipy.sparse.linalg import cg
 
 BINS = 24  # per channel, of the person's colours
-COLOUR_STRIDE = 4  # every how many frames the person's colours are counted
+COLOUR_STRIDE = 2  # every how many frames the person's colours and shadows are counted
 BIN_BLUR = 0.7  # bins
-PLATE_NOISE = 0.03  # 0..1, compression and flicker of a background pixel
+PLATE_NOISE = 0.025  # 0..1, compression and flicker of a background pixel
 NEIGHBOURHOOD = 20  # px, around a place that the clip never shows, which tell what it looks like
 NEARBY, MIN_NEARBY = 0.6, 0.05  # how much that is trusted, and the share of the neighbourhood that must be seen
 NEW_COLOUR = 0.15  # share of a person's pixels whose colour was not counted on them
-SHADED, UNEXPLAINED = 0.1, 0.02  # shares of the background's pixels that lie in a shadow, and that look like nothing known
+UNEXPLAINED = 0.02  # share of the background's pixels that look like nothing known
+LIT = 0.93  # of the background's colour, below which a pixel lies in shadow
+SHADED_AROUND = 41  # px, window in which the share of shaded pixels is taken
+SHADED_START, SHADED_RANGE = (0.02, 0.3), (0.002, 0.3)  # pixels in shadow and in all, counted beforehand; smallest and largest share
 DARKEST, SHADE_DENSITY = 0.4, 0.12  # of the background's colour, in a shadow; how a shadow's density spreads over all shades
 DOUBT = 0.05  # a coarse mask is never surer than this, since whole soles may be missing
 MAX_EVIDENCE = 5.0  # log odds that colour may add
@@ -35,9 +42,11 @@ SURE = 0.05  # coarse masks within this of 0 or 1, away from the edge, are taken
 MAX_SPREAD = 0.03  # median deviation (0..1) of a background pixel that is one colour over the clip
 MIN_SEEN = 3  # frames that must show a background pixel
 MAX_PLATE_FRAMES = 48
-GUIDE_RADIUS = 4
-GUIDE_EPSILON = 1e-3  # squared colour difference (0..1) below which two sides of an edge look alike
-SHARPEN = 2.5  # slope of the mask after filtering
+BETWEEN = 4  # px to either side of a weighed outline that are decided by matting
+EPSILON = 1e-5  # squared colour difference (0..1) below which neighbours look alike
+HELD = 0.3  # how much a pixel that is sure of itself is held, against the matting's own terms
+MATTE_ACCURACY, MATTE_STEPS = 1e-3, 200  # of the solver
+SHARPEN = 1.4  # slope of the mask after matting, which leaves it too soft
 
 
 def background_plate(
@@ -86,14 +95,38 @@ class Background:
     Attributes:
         colour: expected, 0..1. variance: of each channel around it.
         trust: 1 where the clip shows it, NEARBY where only its neighbourhood is seen, 0 where nothing is.
+        shaded: in what share of the frames it lies in shadow around there, where it is free.
     """
 
     colour: Float[np.ndarray, "H W 3"]
     variance: Float[np.ndarray, "H W"]
     trust: Float[np.ndarray, "H W"]
+    shaded: Float[np.ndarray, "H W"]
 
     def __getitem__(self, box: tuple[slice, slice]) -> Background:
-        return Background(self.colour[box], self.variance[box], self.trust[box])
+        return Background(self.colour[box], self.variance[box], self.trust[box], self.shaded[box])
+
+    def darker(self, colour: Float[np.ndarray, "H W 3"]) -> Float[np.ndarray, "H W"]:
+        """How bright a picture is against it."""
+        return (colour * self.colour).sum(axis=-1) / np.maximum((self.colour**2).sum(axis=-1), 1e-4)
+
+
+def learn_background(
+    images: UInt8[np.ndarray, "F H W 3"], masks: Float[np.ndarray, "F H W"], *, radius: int
+) -> Background:
+    """What some frames show of the background: its colours, and where shadows fall.
+
+    Args:
+        radius: see background_plate.
+    """
+    background = fill_background(*background_plate(images, masks, radius=radius))
+    all_free, all_shaded = (np.zeros(masks.shape[1:], np.float32) for _ in range(2))
+    for image, mask in zip(images[::COLOUR_STRIDE], masks[::COLOUR_STRIDE], strict=True):
+        free = (cv2.dilate(mask, _disc(radius)) < SURE) & (background.trust == 1)
+        all_free += free
+        all_shaded += free & (background.darker(image / np.float32(255)) < LIT)
+    around = [cv2.blur(count, (SHADED_AROUND, SHADED_AROUND)) + start for count, start in zip((all_shaded, all_free), SHADED_START, strict=True)]
+    return replace(background, shaded=np.clip(around[0] / around[1], *SHADED_RANGE).astype(np.float32))
 
 
 def fill_background(plate: Float[np.ndarray, "H W 3"], known: Bool[np.ndarray, "H W"]) -> Background:
@@ -115,6 +148,7 @@ def fill_background(plate: Float[np.ndarray, "H W 3"], known: Bool[np.ndarray, "
         np.where(known[..., None], plate, mean),
         np.where(known, 0, 1.5 * spread).astype(np.float32) + np.float32(PLATE_NOISE**2),
         np.where(known, 1, np.where(seen > MIN_NEARBY, NEARBY, 0)).astype(np.float32),
+        np.full(known.shape, SHADED_RANGE[1], np.float32),
     )
 
 
@@ -136,13 +170,13 @@ def weigh_colours(
         reach: how far from the coarse edge colour may decide; beyond it the mask is 0 or 1.
     """
     colour = image / np.float32(255)
-    darker = (colour * background.colour).sum(axis=-1) / np.maximum((background.colour**2).sum(axis=-1), 1e-4)
+    darker = background.darker(colour)
     lit, shaded = (
         np.exp(-((colour - share[..., None] * background.colour) ** 2).sum(axis=-1) / (2 * background.variance))
         / (2 * np.pi * background.variance) ** 1.5
         for share in (np.ones_like(darker), np.clip(darker, DARKEST, 1))
     )
-    of_background = (1 - SHADED - UNEXPLAINED) * lit + SHADED * SHADE_DENSITY * shaded + UNEXPLAINED
+    of_background = (1 - background.shaded - UNEXPLAINED) * lit + background.shaded * SHADE_DENSITY * shaded + UNEXPLAINED
     of_person = (1 - NEW_COLOUR) * colours[tuple(np.moveaxis(_bins(image), -1, 0))] + NEW_COLOUR
     evidence = np.clip(np.log(of_person / of_background), -MAX_EVIDENCE, MAX_EVIDENCE) * background.trust
     evidence = cv2.GaussianBlur(evidence.astype(np.float32), (0, 0), 0.7)
@@ -152,33 +186,27 @@ def weigh_colours(
     return np.where(deep, 1, np.where(near, 1 / (1 + np.exp(-odds)), 0)).astype(np.float32)
 
 
-def finish_outline(image: UInt8[np.ndarray, "H W 3"], coarse: Float[np.ndarray, "H W"]) -> Float[np.ndarray, "H W"]:
-    """Lay a coarse mask's edge on the picture's edges and make it one to two pixels soft."""
-    guided = guided_filter(image.astype(np.float32) / 255, coarse, radius=GUIDE_RADIUS, epsilon=GUIDE_EPSILON)
-    return np.clip((guided - 0.5) * SHARPEN + 0.5, 0, 1).astype(np.float32)
+def finish_outline(image: UInt8[np.ndarray, "H W 3"], weighed: Float[np.ndarray, "H W"]) -> Float[np.ndarray, "H W"]:
+    """Decide the pixels near a weighed outline by closed-form matting.
 
+    With L the matting Laplacian of the picture and c how sure each pixel is of itself (0 undecided, 1 decided), the mask alpha minimises
 
-def guided_filter(
-    guide: Float[np.ndarray, "H W 3"], values: Float[np.ndarray, "H W"], *, radius: int, epsilon: float
-) -> Float[np.ndarray, "H W"]:
-    """Smooth `values` so that its edges lie on those of the colour picture `guide`: He et al. 2013, eq. 14 to 16.
+        alpha' L alpha + HELD sum_i c_i (alpha_i - weighed_i)^2
 
-    In each window of side 2 radius + 1 the values are fitted by a linear function of the colour,
-    q = a . I + b, with a penalty `epsilon` on a; overlapping windows are averaged.
+    between the pixels that lie deep inside and outside, which stay as they are.
     """
-
-    def mean(x: np.ndarray) -> np.ndarray:
-        return cv2.blur(x, (2 * radius + 1, 2 * radius + 1), borderType=cv2.BORDER_REFLECT)
-
-    guide, values = guide.astype(np.float32), values.astype(np.float32)
-    mean_guide, mean_values = mean(guide), mean(values)
-    pairs = (guide[..., :, None] * guide[..., None, :]).reshape(*values.shape, 9)
-    second = np.concatenate([mean(np.ascontiguousarray(pairs[..., i : i + 3])) for i in (0, 3, 6)], axis=-1)
-    covariance = second.reshape(*values.shape, 3, 3) - mean_guide[..., :, None] * mean_guide[..., None, :]
-    with_values = mean(guide * values[..., None]) - mean_guide * mean_values[..., None]
-    a = np.linalg.solve(covariance + epsilon * np.eye(3, dtype=np.float32), with_values[..., None])[..., 0]
-    b = mean_values - (a * mean_guide).sum(axis=-1)
-    return (mean(np.ascontiguousarray(a)) * guide).sum(axis=-1) + mean(b)
+    between = (cv2.dilate((weighed > 0.1).astype(np.uint8), _disc(BETWEEN)) > 0) & (cv2.erode((weighed > 0.9).astype(np.uint8), _disc(BETWEEN)) == 0)
+    if not between.any():
+        return weighed
+    decided = np.where(between, weighed, weighed > 0.5).astype(np.float64).ravel()
+    free = between.ravel()
+    sure = HELD * np.abs(2 * decided - 1)
+    laplacian = cf_laplacian(image / 255.0, epsilon=EPSILON, radius=1, is_known=~between).tocsr()[free]
+    matrix = laplacian[:, free] + diags(sure[free])
+    wanted = sure[free] * decided[free] - laplacian[:, ~free] @ decided[~free]
+    alpha = decided.copy()
+    alpha[free], _ = cg(matrix, wanted, x0=decided[free], rtol=MATTE_ACCURACY, maxiter=MATTE_STEPS, M=diags(1 / np.maximum(matrix.diagonal(), 1e-12)))
+    return np.clip((alpha.reshape(weighed.shape) - 0.5) * SHARPEN + 0.5, 0, 1).astype(np.float32)
 
 
 def _bins(image: UInt8[np.ndarray, "*B 3"]) -> Int[np.ndarray, "*B 3"]:
