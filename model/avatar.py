@@ -223,7 +223,7 @@ class Avatar(nn.Module):
         """Skinning transforms of this body in a pose, on the avatar's device. Differentiable in the pose.
 
         They are computed where the pose lies: a chain of joints is many small steps, each of which a GPU takes longer to start
-        than a CPU to do.
+        than a CPU to do, unless they are recorded.
         """
         rest = self.skeleton[0] if pose.transl.device.type == "cpu" else self.atlas_joints_rest
         transforms = rest_to_posed(rest, self.parents, pose)

@@ -18,10 +18,10 @@ from jaxtyping import Float
 from scipy.spatial.transform import Rotation, Slerp
 
 from model.avatar import Avatar
-from model.drawing import Drawer
 from model.body.body_model import BodyModel
 from model.body.track import BodyTrack
 from model.camera import Camera
+from model.drawing import Drawer
 from model.lpips import Lpips
 from model.metrics import Similarity, fit_similarity, mask_iou, mpjpe, pa_mpjpe, psnr
 from model.pose import BodyPose

@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float, UInt8
 
 from model.fitting.landmarks import MissingDetectorError, PoseDetector, PoseLandmarks, stack_landmarks, track_clip
 from model.fitting.mask_checks import find_implausible, largest_part, steady_mask
-from model.fitting.matting import MAX_PLATE_FRAMES, Background, finish_outline, learn_background, person_colours, weigh_colours
+from model.fitting.matting import Background, finish_outline, learn_background, person_colours, weigh_colours
 from model.fitting.subject import territory
 from tasks.artifacts import (
     ClipInfo,
@@ -39,7 +39,8 @@ from tasks.errors import InputError, run_stage
 from tasks.progress import progress_bar
 from tasks.settings import SegmentPersonSettings, load_settings
 
-PLATE_RADII = (8, 4)  # px, how far from the coarse person, and from the weighed one, a pixel must be to show the background
+MAX_SCENE_FRAMES = 48  # from which background and colours are learned
+PLATE_RADII = (8, 4)  # px, how far from the coarse person, and from the finished one, a pixel must be to show the background
 REACH = 10  # px, how far from a coarse outline the fine one may lie: soles are cut off by as much
 ROOM_PX = 24  # around the mask, for the motion search and the outline
 MAX_COVERED = 0.05  # of the person's limbs, that others may hide; with more the mask lacks a part
@@ -156,7 +157,7 @@ def learn_scene(
     images: UInt8[np.ndarray, "F H W 3"], coarse: Float[np.ndarray, "F H W"]
 ) -> tuple[Background, Float[np.ndarray, "K K K"]]:
     """The background and the person's colours: learned around the coarse masks, and once more, nearer to the person, around finished ones of some frames."""
-    some = np.unique(np.linspace(0, len(images) - 1, min(len(images), MAX_PLATE_FRAMES)).astype(int))
+    some = np.unique(np.linspace(0, len(images) - 1, min(len(images), MAX_SCENE_FRAMES)).astype(int))
     shown, masks = images[some], coarse[some]
     background, colours = learn_background(shown, masks, radius=PLATE_RADII[0]), person_colours(shown, masks)
     weighed = (weigh_colours(*each, background=background, colours=colours, reach=REACH) for each in zip(shown, masks, strict=True))

@@ -41,7 +41,6 @@ DEEP = 6  # px inside the coarse mask, where nothing is in doubt
 SURE = 0.05  # coarse masks within this of 0 or 1, away from the edge, are taken at their word
 MAX_SPREAD = 0.03  # median deviation (0..1) of a background pixel that is one colour over the clip
 MIN_SEEN = 3  # frames that must show a background pixel
-MAX_PLATE_FRAMES = 48
 BETWEEN = 4  # px to either side of a weighed outline that are decided by matting
 EPSILON = 1e-5  # squared colour difference (0..1) below which neighbours look alike
 HELD = 0.3  # how much a pixel that is sure of itself is held, against the matting's own terms
@@ -60,8 +59,7 @@ def background_plate(
     Returns:
         The background, and where it is known: seen often enough, and of one colour.
     """
-    chosen = np.unique(np.linspace(0, len(images) - 1, min(len(images), MAX_PLATE_FRAMES)).astype(int))
-    grown = np.stack([cv2.dilate(masks[i], _disc(radius)) for i in chosen])
+    grown = np.stack([cv2.dilate(mask, _disc(radius)) for mask in masks])
     free = grown < SURE
     count = free.sum(axis=0)
     middle = np.maximum(count - 1, 0)[None, ..., None] // 2
@@ -70,7 +68,7 @@ def background_plate(
         hidden_last = np.sort(np.where(free[..., None], values, 999), axis=0)
         return np.take_along_axis(hidden_last, middle, axis=0)[0]
 
-    values = images[chosen].astype(np.int16)
+    values = images.astype(np.int16)
     plate = median(values)
     spread = median(np.abs(values - plate)).max(axis=-1)
     known = (count >= MIN_SEEN) & (spread <= MAX_SPREAD * 255)
