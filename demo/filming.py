@@ -82,15 +82,19 @@ def shadowed_backdrop(
 
 
 class Sensor:
-    """A camera's lens and sensor: the same softness and the same kind of noise for every frame of one clip."""
+    """A camera's lens and sensor: the same softness and the same kind of noise for every frame of one clip.
 
-    def __init__(self, width: int, height: int, seed: int):
+    Args:
+        blur: of the lens, px at 1280 px width. grain: strength of the noise, relative to a good sensor's.
+    """
+
+    def __init__(self, width: int, height: int, seed: int, *, blur: float = LENS_BLUR, grain: float = 1.0):
         rng = np.random.default_rng([seed, 5])
-        self.scale = width / 1280
+        self.blur = max(blur * width / 1280, 0.2)
         self.rng = rng
         # one larger field of noise, of which every frame takes another window
         self.grain = rng.normal(size=(height + 64, width + 64, 3)).astype(np.float32)
-        self.grain = 0.75 * self.grain + 0.25 * self.grain.mean(axis=2, keepdims=True)
+        self.grain = np.float32(grain) * (0.75 * self.grain + 0.25 * self.grain.mean(axis=2, keepdims=True))
         steps = (np.arange(TONE_STEPS + 2) / TONE_STEPS) ** 2 * BRIGHTEST  # denser in the dark
         self.table = display_colors(steps[:, None, None])[:, 0, 0] * 255 + 0.5
         y, x = np.mgrid[0:height, 0:width].astype(np.float32)
@@ -99,7 +103,7 @@ class Sensor:
 
     def expose(self, linear: np.ndarray) -> UInt8[np.ndarray, "H W 3"]:
         """Take one picture."""
-        blurred = cv2.GaussianBlur(linear, (0, 0), max(LENS_BLUR * self.scale, 0.2))
+        blurred = cv2.GaussianBlur(linear, (0, 0), self.blur)
         i, j = self.rng.integers(0, 64, size=2)
         window = self.grain[i : i + linear.shape[0], j : j + linear.shape[1]]
         return _record(blurred, self.falloff, window, self.table)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import cv2
 import numba
 import numpy as np
-from jaxtyping import Bool, Float32
+from jaxtyping import Bool, Float32, Float64
 
 from demo.lighting import Light
 from demo.mesh_renderer import View
@@ -71,12 +71,27 @@ class Backdrop:
     ground_points: Float32[np.ndarray, "H W 3"]
 
 
-def film_backdrop(view: View, light: Light, seed: int) -> Backdrop:
-    """Trace the courtyard and blur what lies out of focus."""
+def any_place(rng: np.random.Generator) -> Float64[np.ndarray, "B 7"]:
+    """Boxes of a place that nobody has seen before: a wall behind, sometimes one beside, and things along them."""
+    depth = rng.uniform(1.3, 4.5)
+    boxes = [[0.0, 2.5, -depth - 0.4, 9.0, 2.5, 0.4, rng.choice([BRICK, STONE, PLASTER, WOOD, DOOR, GLASS, LEAVES])]]
+    if rng.random() < 0.4:
+        boxes.append([rng.choice([-1, 1]) * rng.uniform(2.5, 4.5), 2.5, -1.0, 0.4, 2.5, 3.0, rng.choice([BRICK, PLASTER, STONE])])
+    for _ in range(rng.integers(0, 16)):
+        half = rng.uniform([0.03, 0.05, 0.02], [0.6, 0.9, 0.3])
+        stands = rng.random() < 0.6
+        x, y = rng.uniform(-3.0, 3.0), half[1] if stands else rng.uniform(0.6, 2.4)
+        z = rng.uniform(-depth, min(-1.0, -depth + 1.5)) if stands else -depth
+        boxes.append([x, y, z, *half, rng.integers(POSTER + 1)])
+    return np.array(boxes, float)
+
+
+def film_backdrop(view: View, light: Light, seed: int, boxes: Float64[np.ndarray, "B 7"] = COURTYARD) -> Backdrop:
+    """Trace the courtyard, or another place, and blur what lies out of focus."""
     to_world = np.linalg.inv(view.w2c)
     intrinsics = np.array([view.K[0, 0], view.K[1, 1], view.K[0, 2], view.K[1, 2]])
     direct, around, distance, ground = _trace(
-        view.height, view.width, intrinsics, to_world, COURTYARD, light.to_key.astype(float), light.key.astype(float),
+        view.height, view.width, intrinsics, to_world, boxes, light.to_key.astype(float), light.key.astype(float),
         light.ambient_terms.astype(float), seed,
     )  # fmt: skip
     sharp = np.concatenate([direct, around], axis=2)

@@ -17,8 +17,8 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from model.fitting.landmarks import MissingDetectorError, PoseDetector, PoseLandmarks, stack_landmarks, track_clip
-from model.fitting.mask_checks import find_implausible, largest_part, steady_mask
-from model.fitting.matting import Background, finish_outline, learn_background, person_colours, weigh_colours
+from model.fitting.mask_checks import find_implausible, largest_part
+from model.fitting.matting import box_around, decide_outline, learn_scene
 from model.fitting.subject import territory
 from tasks.artifacts import (
     ClipInfo,
@@ -39,10 +39,6 @@ from tasks.errors import InputError, run_stage
 from tasks.progress import progress_bar
 from tasks.settings import SegmentPersonSettings, load_settings
 
-MAX_SCENE_FRAMES = 48  # from which background and colours are learned
-PLATE_RADII = (8, 4)  # px, how far from the coarse person, and from the finished one, a pixel must be to show the background
-REACH = 10  # px, how far from a coarse outline the fine one may lie: soles are cut off by as much
-ROOM_PX = 24  # around the mask, for the motion search and the outline
 MAX_COVERED = 0.05  # of the person's limbs, that others may hide; with more the mask lacks a part
 
 Segmenter = Callable[[UInt8[np.ndarray, "H W 3"], PoseLandmarks], Float[np.ndarray, "H W"]]
@@ -131,53 +127,16 @@ def with_neighbours(covered: dict[int, str], count: int) -> dict[int, str]:
 def finish_masks(
     images: UInt8[np.ndarray, "F H W 3"], coarse: Float[np.ndarray, "F H W"]
 ) -> Float[np.ndarray, "F H W"]:
-    """Weigh the masks against the background, steady them over time, and lay their outlines on the pictures' edges.
-
-    All this in the place of the coarse masks: a minute of video has no room for them twice.
-    """
+    """Decide where the person ends, in the place of the coarse masks: a minute of video has no room for them twice."""
     background, colours = learn_scene(images, coarse)
-    boxes, found, masks = [_box_slices(mask) for mask in coarse], [mask.any() for mask in coarse], coarse
-    with progress_bar("outlines", 2 * len(images)) as show:
-        for i, box in enumerate(boxes):
-            weighed = weigh_colours(images[i][box], masks[i][box], background=background[box], colours=colours, reach=REACH)
-            _put(masks[i], box, weighed)
+    with progress_bar("outlines", len(images)) as show:
+        for i, (image, mask) in enumerate(zip(images, coarse, strict=True)):
+            box = box_around(mask)
+            fine = decide_outline(image[box], mask[box], background=background[box], colours=colours)
+            mask[:] = 0
+            mask[box] = fine
             show(i + 1)
-        before = None  # the weighed mask of the frame before, whose place holds its fine one by now
-        for i, box in enumerate(boxes):
-            around = [(images[i - 1][box], before[box])] if i > 0 and found[i - 1] else []
-            around += [(images[i + 1][box], masks[i + 1][box])] if i + 1 < len(images) and found[i + 1] else []
-            steady = steady_mask(images[i][box], masks[i][box], around)
-            before = masks[i].copy()
-            _put(masks[i], box, largest_part(finish_outline(images[i][box], steady)))
-            show(len(images) + i + 1)
-    return masks
-
-
-def learn_scene(
-    images: UInt8[np.ndarray, "F H W 3"], coarse: Float[np.ndarray, "F H W"]
-) -> tuple[Background, Float[np.ndarray, "K K K"]]:
-    """The background and the person's colours: learned around the coarse masks, and once more, nearer to the person, around finished ones of some frames."""
-    some = np.unique(np.linspace(0, len(images) - 1, min(len(images), MAX_SCENE_FRAMES)).astype(int))
-    shown, masks = images[some], coarse[some]
-    background, colours = learn_background(shown, masks, radius=PLATE_RADII[0]), person_colours(shown, masks)
-    weighed = (weigh_colours(*each, background=background, colours=colours, reach=REACH) for each in zip(shown, masks, strict=True))
-    masks = np.stack([largest_part(finish_outline(*each)) for each in zip(shown, weighed, strict=True)])
-    return learn_background(shown, masks, radius=PLATE_RADII[1]), person_colours(shown, masks)
-
-
-def _put(mask: Float[np.ndarray, "H W"], box: tuple[slice, slice], values: Float[np.ndarray, "h w"]) -> None:
-    """Make a mask be `values` in a box and nothing elsewhere."""
-    mask[:] = 0
-    mask[box] = values
-
-
-def _box_slices(mask: Float[np.ndarray, "H W"]) -> tuple[slice, slice]:
-    """Rows and columns of the mask with some room around it; the whole picture where the mask is empty."""
-    rows, columns = np.flatnonzero((mask > 0.02).any(axis=1)), np.flatnonzero((mask > 0.02).any(axis=0))
-    if not len(rows):
-        return slice(None), slice(None)
-    return (slice(max(0, rows[0] - ROOM_PX), rows[-1] + 1 + ROOM_PX),
-            slice(max(0, columns[0] - ROOM_PX), columns[-1] + 1 + ROOM_PX))  # fmt: skip
+    return coarse
 
 
 def judge_masks(

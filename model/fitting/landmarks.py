@@ -352,9 +352,8 @@ def _sightings(image: UInt8[np.ndarray, "H W 3"], people: list[PoseLandmarks]) -
     """What tells the people of a frame from each other."""
     squares = np.array([[*p.roi.centre, p.roi.size] for p in people]).reshape(-1, 3)
     colours = [subject.clothes_colours(image, p.points) for p in people]
-    return subject.Sightings(
-        squares, np.array(colours).reshape(len(people), -1), np.array([_prominence(p.roi, image.shape) for p in people])
-    )
+    prominence = np.array([_prominence(p.roi, image.shape) for p in people])
+    return subject.Sightings(squares, np.stack(colours) if people else np.zeros((0, 0)), prominence)
 
 
 def _windows(shape: tuple[int, ...]) -> list[Roi]:

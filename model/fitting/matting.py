@@ -1,4 +1,4 @@
-"""A fine, soft outline from a coarse mask: weigh the colours near the edge, then let the picture decide what lies between.
+"""A fine, soft outline from a coarse mask: weigh the colours near the edge, then let a network that knows the background decide.
 
 Axes: F frames, H x W pixels. Pictures are RGB, masks 0..1 with 1 = person; radii are pixels.
 
@@ -7,147 +7,31 @@ Where the clip shows the background that the person hides in one frame, the colo
     logit alpha = logit p + log( P(I | person) / P(I | background) )
 
 with p the coarse mask, P(I | person) the person's colours over the whole clip and some room for others, and P(I | background) a
-Gaussian around the background's colour at this pixel or around it, in light or in shadow. The mask that comes of it is what closed-form
-matting (Levin, Lischinski and Weiss 2008) starts from, which knows that an edge of the mask is one of the picture.
+Gaussian around the background's colour at this pixel or around it, in light or in shadow. The outline network (outline_network.py) starts
+from the mask that comes of it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float, Int, UInt8
-from pymatting.laplacian.cf_laplacian import cf_laplacian
-from scipy.ndimage import gaussian_filter
-from scipy.sparse import diags
-from scipy.sparse.linalg import cg
+from jaxtyping import Float, UInt8
 
-BINS = 24  # per channel, of the person's colours
-COLOUR_STRIDE = 2  # every how many frames the person's colours and shadows are counted
-BIN_BLUR = 0.7  # bins
-PLATE_NOISE = 0.025  # 0..1, compression and flicker of a background pixel
-NEIGHBOURHOOD = 20  # px, around a place that the clip never shows, which tell what it looks like
-NEARBY, MIN_NEARBY = 0.6, 0.05  # how much that is trusted, and the share of the neighbourhood that must be seen
+from model.fitting.mask_checks import largest_part
+from model.fitting.outline_network import find_outline, outline_inputs
+from model.fitting.scene import Background, colour_bins, disc, learn_background, person_colours
+
 NEW_COLOUR = 0.15  # share of a person's pixels whose colour was not counted on them
 UNEXPLAINED = 0.02  # share of the background's pixels that look like nothing known
-LIT = 0.93  # of the background's colour, below which a pixel lies in shadow
-SHADED_AROUND = 41  # px, window in which the share of shaded pixels is taken
-SHADED_START, SHADED_RANGE = (0.02, 0.3), (0.002, 0.3)  # pixels in shadow and in all, counted beforehand; smallest and largest share
 DARKEST, SHADE_DENSITY = 0.4, 0.12  # of the background's colour, in a shadow; how a shadow's density spreads over all shades
 DOUBT = 0.05  # a coarse mask is never surer than this, since whole soles may be missing
 MAX_EVIDENCE = 5.0  # log odds that colour may add
 DEEP = 6  # px inside the coarse mask, where nothing is in doubt
-SURE = 0.05  # coarse masks within this of 0 or 1, away from the edge, are taken at their word
-MAX_SPREAD = 0.03  # median deviation (0..1) of a background pixel that is one colour over the clip
-MIN_SEEN = 3  # frames that must show a background pixel
-BETWEEN = 4  # px to either side of a weighed outline that are decided by matting
-EPSILON = 1e-5  # squared colour difference (0..1) below which neighbours look alike
-HELD = 0.3  # how much a pixel that is sure of itself is held, against the matting's own terms
-MATTE_ACCURACY, MATTE_STEPS = 1e-3, 200  # of the solver
-SHARPEN = 1.4  # slope of the mask after matting, which leaves it too soft
-
-
-def background_plate(
-    images: UInt8[np.ndarray, "F H W 3"], masks: Float[np.ndarray, "F H W"], *, radius: int
-) -> tuple[Float[np.ndarray, "H W 3"], Bool[np.ndarray, "H W"]]:
-    """The picture behind the person, for a camera that stands still: the median of the frames in which a pixel is free.
-
-    Args:
-        radius: how far from a mask a pixel must be to count as free.
-
-    Returns:
-        The background, and where it is known: seen often enough, and of one colour.
-    """
-    grown = np.stack([cv2.dilate(mask, _disc(radius)) for mask in masks])
-    free = grown < SURE
-    count = free.sum(axis=0)
-    middle = np.maximum(count - 1, 0)[None, ..., None] // 2
-
-    def median(values: np.ndarray) -> np.ndarray:
-        hidden_last = np.sort(np.where(free[..., None], values, 999), axis=0)
-        return np.take_along_axis(hidden_last, middle, axis=0)[0]
-
-    values = images.astype(np.int16)
-    plate = median(values)
-    spread = median(np.abs(values - plate)).max(axis=-1)
-    known = (count >= MIN_SEEN) & (spread <= MAX_SPREAD * 255)
-    return np.where(known[..., None], plate, 0).astype(np.float32) / 255, known
-
-
-def person_colours(images: UInt8[np.ndarray, "F H W 3"], masks: Float[np.ndarray, "F H W"]) -> Float[np.ndarray, "K K K"]:
-    """How often each colour occurs on the person, away from the outline; 1 where all colours are alike."""
-    counts = np.zeros(BINS**3)
-    for image, mask in zip(images[::COLOUR_STRIDE], masks[::COLOUR_STRIDE], strict=True):
-        sure = cv2.erode(mask, _disc(4)) > 1 - SURE
-        red, green, blue = _bins(image)[sure].T
-        counts += np.bincount((red * BINS + green) * BINS + blue, minlength=BINS**3)
-    density = gaussian_filter(counts.reshape(BINS, BINS, BINS), BIN_BLUR)
-    return (density / max(density.mean(), 1e-12)).astype(np.float32)
-
-
-@dataclass(frozen=True)
-class Background:
-    """What is known of the background behind each pixel.
-
-    Attributes:
-        colour: expected, 0..1. variance: of each channel around it.
-        trust: 1 where the clip shows it, NEARBY where only its neighbourhood is seen, 0 where nothing is.
-        shaded: in what share of the frames it lies in shadow around there, where it is free.
-    """
-
-    colour: Float[np.ndarray, "H W 3"]
-    variance: Float[np.ndarray, "H W"]
-    trust: Float[np.ndarray, "H W"]
-    shaded: Float[np.ndarray, "H W"]
-
-    def __getitem__(self, box: tuple[slice, slice]) -> Background:
-        return Background(self.colour[box], self.variance[box], self.trust[box], self.shaded[box])
-
-    def darker(self, colour: Float[np.ndarray, "H W 3"]) -> Float[np.ndarray, "H W"]:
-        """How bright a picture is against it."""
-        return (colour * self.colour).sum(axis=-1) / np.maximum((self.colour**2).sum(axis=-1), 1e-4)
-
-
-def learn_background(
-    images: UInt8[np.ndarray, "F H W 3"], masks: Float[np.ndarray, "F H W"], *, radius: int
-) -> Background:
-    """What some frames show of the background: its colours, and where shadows fall.
-
-    Args:
-        radius: see background_plate.
-    """
-    background = fill_background(*background_plate(images, masks, radius=radius))
-    all_free, all_shaded = (np.zeros(masks.shape[1:], np.float32) for _ in range(2))
-    for image, mask in zip(images[::COLOUR_STRIDE], masks[::COLOUR_STRIDE], strict=True):
-        free = (cv2.dilate(mask, _disc(radius)) < SURE) & (background.trust == 1)
-        all_free += free
-        all_shaded += free & (background.darker(image / np.float32(255)) < LIT)
-    around = [cv2.blur(count, (SHADED_AROUND, SHADED_AROUND)) + start for count, start in zip((all_shaded, all_free), SHADED_START, strict=True)]
-    return replace(background, shaded=np.clip(around[0] / around[1], *SHADED_RANGE).astype(np.float32))
-
-
-def fill_background(plate: Float[np.ndarray, "H W 3"], known: Bool[np.ndarray, "H W"]) -> Background:
-    """A plate with its holes filled from around: where somebody stands all the time, the floor is likely that beside the feet.
-
-    Args:
-        plate, known: see background_plate.
-    """
-    share = known.astype(np.float32)
-
-    def around(values: np.ndarray) -> np.ndarray:
-        return cv2.blur(values, (2 * NEIGHBOURHOOD + 1, 2 * NEIGHBOURHOOD + 1), borderType=cv2.BORDER_REFLECT)
-
-    seen = around(share)
-    mean = around(plate * share[..., None]) / np.maximum(seen, 1e-4)[..., None]
-    square = around((plate**2).sum(axis=-1) * share) / np.maximum(seen, 1e-4)
-    spread = np.maximum(square - (mean**2).sum(axis=-1), 0) / 3
-    return Background(
-        np.where(known[..., None], plate, mean),
-        np.where(known, 0, 1.5 * spread).astype(np.float32) + np.float32(PLATE_NOISE**2),
-        np.where(known, 1, np.where(seen > MIN_NEARBY, NEARBY, 0)).astype(np.float32),
-        np.full(known.shape, SHADED_RANGE[1], np.float32),
-    )
+MAX_SCENE_FRAMES = 48  # from which background and colours are learned
+PLATE_RADII = (8, 4)  # px, how far from the coarse person, and from the finished one, a pixel must be to show the background
+REACH = 10  # px, how far from a coarse outline colours are weighed
+FARTHEST, FARTHEST_UNSEEN = 20, 12  # px, how far from it the fine one may lie, since soles and hems are cut off; where the background is never seen
+ROOM = 24  # px around a coarse mask that are worked on
 
 
 def weigh_colours(
@@ -156,7 +40,6 @@ def weigh_colours(
     *,
     background: Background,
     colours: Float[np.ndarray, "K K K"],
-    reach: int,
 ) -> Float[np.ndarray, "H W"]:
     """Decide the pixels near a coarse outline by their colour, as far as the background is known.
 
@@ -165,7 +48,6 @@ def weigh_colours(
 
     Args:
         colours: see person_colours.
-        reach: how far from the coarse edge colour may decide; beyond it the mask is 0 or 1.
     """
     colour = image / np.float32(255)
     darker = background.darker(colour)
@@ -175,43 +57,45 @@ def weigh_colours(
         for share in (np.ones_like(darker), np.clip(darker, DARKEST, 1))
     )
     of_background = (1 - background.shaded - UNEXPLAINED) * lit + background.shaded * SHADE_DENSITY * shaded + UNEXPLAINED
-    of_person = (1 - NEW_COLOUR) * colours[tuple(np.moveaxis(_bins(image), -1, 0))] + NEW_COLOUR
+    of_person = (1 - NEW_COLOUR) * colours[tuple(np.moveaxis(colour_bins(image), -1, 0))] + NEW_COLOUR
     evidence = np.clip(np.log(of_person / of_background), -MAX_EVIDENCE, MAX_EVIDENCE) * background.trust
     evidence = cv2.GaussianBlur(evidence.astype(np.float32), (0, 0), 0.7)
     odds = np.log(np.clip(coarse, DOUBT, 1 - DOUBT) / (1 - np.clip(coarse, DOUBT, 1 - DOUBT))) + evidence
-    near = cv2.dilate((coarse > 0.1).astype(np.uint8), _disc(reach)) > 0
-    deep = cv2.erode((coarse > 0.9).astype(np.uint8), _disc(DEEP)) > 0
+    near = cv2.dilate((coarse > 0.1).astype(np.uint8), disc(REACH)) > 0
+    deep = cv2.erode((coarse > 0.9).astype(np.uint8), disc(DEEP)) > 0
     return np.where(deep, 1, np.where(near, 1 / (1 + np.exp(-odds)), 0)).astype(np.float32)
 
 
-def finish_outline(image: UInt8[np.ndarray, "H W 3"], weighed: Float[np.ndarray, "H W"]) -> Float[np.ndarray, "H W"]:
-    """Decide the pixels near a weighed outline by closed-form matting.
-
-    With L the matting Laplacian of the picture and c how sure each pixel is of itself (0 undecided, 1 decided), the mask alpha minimises
-
-        alpha' L alpha + HELD sum_i c_i (alpha_i - weighed_i)^2
-
-    between the pixels that lie deep inside and outside, which stay as they are.
-    """
-    between = (cv2.dilate((weighed > 0.1).astype(np.uint8), _disc(BETWEEN)) > 0) & (cv2.erode((weighed > 0.9).astype(np.uint8), _disc(BETWEEN)) == 0)
-    if not between.any():
-        return weighed
-    decided = np.where(between, weighed, weighed > 0.5).astype(np.float64).ravel()
-    free = between.ravel()
-    sure = HELD * np.abs(2 * decided - 1)
-    laplacian = cf_laplacian(image / 255.0, epsilon=EPSILON, radius=1, is_known=~between).tocsr()[free]
-    matrix = laplacian[:, free] + diags(sure[free])
-    wanted = sure[free] * decided[free] - laplacian[:, ~free] @ decided[~free]
-    alpha = decided.copy()
-    alpha[free], _ = cg(matrix, wanted, x0=decided[free], rtol=MATTE_ACCURACY, maxiter=MATTE_STEPS, M=diags(1 / np.maximum(matrix.diagonal(), 1e-12)))
-    return np.clip((alpha.reshape(weighed.shape) - 0.5) * SHARPEN + 0.5, 0, 1).astype(np.float32)
+def decide_outline(
+    image: UInt8[np.ndarray, "H W 3"],
+    coarse: Float[np.ndarray, "H W"],
+    *,
+    background: Background,
+    colours: Float[np.ndarray, "K K K"],
+) -> Float[np.ndarray, "H W"]:
+    """The share of person in each pixel, from a mask that is right but for its outline; see weigh_colours."""
+    weighed = weigh_colours(image, coarse, background=background, colours=colours)
+    found = find_outline(outline_inputs(image, coarse, weighed, background))
+    near, nearer = (cv2.dilate((coarse > 0.1).astype(np.uint8), disc(radius)) > 0 for radius in (FARTHEST, FARTHEST_UNSEEN))
+    within = np.select([background.trust == 1, background.trust > 0], [near, nearer], coarse > 0.1)
+    return largest_part(np.where(within, found, 0))
 
 
-def _bins(image: UInt8[np.ndarray, "*B 3"]) -> Int[np.ndarray, "*B 3"]:
-    """Which bin of colour each pixel falls in."""
-    return image.astype(int) * BINS // 256
+def learn_scene(
+    images: UInt8[np.ndarray, "F H W 3"], coarse: Float[np.ndarray, "F H W"]
+) -> tuple[Background, Float[np.ndarray, "K K K"]]:
+    """The background and the person's colours: learned around the coarse masks, and once more, nearer to the person, around those that come of them."""
+    some = np.unique(np.linspace(0, len(images) - 1, min(len(images), MAX_SCENE_FRAMES)).astype(int))
+    shown, masks = images[some], coarse[some]
+    background, colours = learn_background(shown, masks, radius=PLATE_RADII[0]), person_colours(shown, masks)
+    weighed = (weigh_colours(*each, background=background, colours=colours) for each in zip(shown, masks, strict=True))
+    masks = np.stack([largest_part(mask) for mask in weighed])
+    return learn_background(shown, masks, radius=PLATE_RADII[1]), person_colours(shown, masks)
 
 
-def _disc(radius: int) -> UInt8[np.ndarray, "S S"]:
-    """A round structuring element."""
-    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
+def box_around(mask: Float[np.ndarray, "H W"]) -> tuple[slice, slice]:
+    """Rows and columns of the mask with some room around it; the whole picture where the mask is empty."""
+    rows, columns = np.flatnonzero((mask > 0.02).any(axis=1)), np.flatnonzero((mask > 0.02).any(axis=0))
+    if not len(rows):
+        return slice(None), slice(None)
+    return slice(max(0, rows[0] - ROOM), rows[-1] + 1 + ROOM), slice(max(0, columns[0] - ROOM), columns[-1] + 1 + ROOM)

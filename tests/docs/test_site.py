@@ -25,7 +25,7 @@ PROJECT = Path(__file__).parents[2]
 DOCS = PROJECT / "docs"
 PAGES = sorted(path for path in DOCS.rglob("*.md") if "no_truth" not in path.parts)
 TEXTS = [*PAGES, PROJECT / "README.md"]
-ROOMS = ("benchmarks", "commands", "demo", "docs", "flows", "model", "tasks", "tests", "viewer")
+ROOMS = ("benchmarks", "commands", "demo", "docs", "flows", "model", "tasks", "teaching", "tests", "viewer")
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 every_text = pytest.mark.parametrize("path", TEXTS, ids=lambda path: str(path.relative_to(PROJECT)))
 

@@ -9,13 +9,14 @@ import pytest
 from ruamel.yaml import YAML
 
 PROJECT = Path(__file__).parents[2]
-ROOMS = ("commands", "flows", "tasks", "model", "demo", "benchmarks")
+ROOMS = ("commands", "flows", "tasks", "model", "demo", "teaching", "benchmarks")
 MAY_IMPORT = {
     "commands": {"commands", "tasks", "model"},
     "flows": {"flows", "tasks", "model"},
     "tasks": {"tasks", "model"},
     "model": {"model"},
     "demo": {"demo", "model"},
+    "teaching": {"teaching", "demo", "model"},
     "benchmarks": set(ROOMS),
 }
 DOORS = {  # library -> the only places that may import it

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -13,7 +14,7 @@ from model.fitting import blazepose_networks
 from model.fitting.blazepose_boxes import Roi, crop_roi, decode_detections, detector_anchors, paste_roi, roi_from_alignment
 from model.fitting.blazepose_decode import decode_landmarks, refine_by_heat
 from model.fitting.blazepose_networks import MissingDetectorError, network_file
-from model.fitting.landmarks import BLAZEPOSE_NAMES, PoseDetector, track_clip
+from model.fitting.landmarks import BLAZEPOSE_NAMES, PoseDetector, PoseLandmarks, track_clip
 
 TAIJI = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "taiji.mp4"
 needs_taiji = pytest.mark.skipif(not TAIJI.is_file(), reason=f"needs a real clip at {TAIJI}")
@@ -211,3 +212,27 @@ def test_the_subject_is_not_who_happens_to_come_first(detector: PoseDetector, ma
     followed = track_clip([before, after, after], detector=detector, with_mask=False)
     assert all(300 < f.points[:, 0].mean() < 1000 for f in followed[1:])
     assert followed[0] is None
+
+
+class CrowdedThenEmpty(PoseDetector):
+    """Two people in every frame but the middle one, which shows nobody."""
+
+    def __init__(self) -> None:
+        pass
+
+    def everybody(self, image: np.ndarray, before: Sequence[PoseLandmarks] = ()) -> list[PoseLandmarks]:
+        return [] if image.max() == 0 else [self._person(40.0), self._person(100.0)]
+
+    def look_again(self, image: np.ndarray, person: PoseLandmarks, *, with_mask: bool = True) -> PoseLandmarks:
+        return person
+
+    def _person(self, x: float) -> PoseLandmarks:
+        points = np.linspace((x - 10, 20), (x + 10, 100), 33)
+        alignment = np.array([[x, 60.0], [x, 20.0]])
+        return PoseLandmarks(points, np.ones(33), np.zeros((33, 3)), 1.0, None, (x - 10, 20.0, x + 10, 100.0), alignment)
+
+
+def test_a_frame_without_anybody_does_not_end_a_clip_with_several_people():
+    frames = [np.full((120, 160, 3), value, np.uint8) for value in (90, 0, 90)]
+    followed = track_clip(frames, detector=CrowdedThenEmpty())
+    assert followed[1] is None and followed[0].box == followed[2].box

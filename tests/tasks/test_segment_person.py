@@ -10,9 +10,6 @@ import pytest
 
 from model.fitting.landmarks import PoseLandmarks
 from model.fitting.mask_checks import find_implausible, largest_part, steady_mask
-from model.fitting.matting import (
-    Background, background_plate, fill_background, finish_outline, learn_background, person_colours, weigh_colours,
-)  # fmt: skip
 from tasks import segment_person
 from tasks.artifacts import ClipInfo, Segmentation, SubjectPaths, read_landmarks, read_mask, read_segmentation
 from tasks.errors import InputError
@@ -128,83 +125,6 @@ def test_a_part_that_drops_out_for_one_frame_comes_back_along_the_motion():
     assert np.array_equal(steady_mask(images[1], torn, [(d, m) for d, m in zip(different, masks[::2], strict=True)]), torn)
 
 
-def test_a_gap_between_fingers_that_a_mask_leaves_undecided_opens():
-    image, truth = np.full((80, 80, 3), 60, np.uint8), np.zeros((80, 80), np.float32)
-    for left in (20, 29, 38, 47):
-        truth[15:65, left : left + 6] = 1
-    image[truth > 0.5] = (200, 150, 90)
-    undecided = np.where(cv2.dilate(truth, np.ones((3, 3))) > truth, np.float32(0.6), truth)
-    fine = finish_outline(image, undecided)
-    assert ((undecided > 0.5) != (truth > 0.5)).sum() > 400 and ((fine > 0.5) != (truth > 0.5)).sum() < 10
-    assert np.array_equal(finish_outline(image, np.zeros_like(truth)), np.zeros_like(truth))
-
-
-def test_shadows_are_expected_where_the_clip_has_them():
-    rng = np.random.default_rng(7)
-    scene = np.broadcast_to(rng.integers(120, 180, (120, 160, 1), dtype=np.uint8), (120, 160, 3))
-    images, masks = np.repeat(scene[None], 12, axis=0), np.zeros((12, 120, 160), np.float32)
-    masks[:, 50:70, 70:90] = 1
-    images[::4, 80:, :60] = images[::4, 80:, :60] // 2  # a shadow, every fourth frame
-    background = learn_background(images, masks, radius=2)
-    assert background.shaded[100:, :40].min() > 0.2 and background.shaded[:50].max() < 0.01
-
-
-def test_a_blurred_mask_snaps_to_the_pictures_edge():
-    image = np.full((80, 80, 3), 60, np.uint8)
-    truth = block(28, 20, 54, 70, size=80)
-    image[truth > 0.5] = (200, 150, 90)
-    coarse = cv2.GaussianBlur(np.roll(truth, 1, axis=1), (0, 0), 3.0)
-    fine = finish_outline(image, coarse)
-    assert np.abs(fine - truth).sum() < 0.35 * np.abs(coarse - truth).sum()
-    assert ((fine[45] > 0.02) & (fine[45] < 0.98)).sum() <= 8  # two edges
-
-
-def test_the_background_is_seen_where_the_person_steps_aside():
-    rng = np.random.default_rng(2)
-    scene = rng.integers(0, 255, (60, 90, 3), dtype=np.uint8)
-    images, masks = np.repeat(scene[None], 8, axis=0), np.zeros((8, 60, 90), np.float32)
-    for i in range(8):
-        masks[i, 10:50, 5 + 8 * i : 15 + 8 * i] = 1
-        masks[i, 20:40, 80:85] = 1  # never leaves
-        images[i][masks[i] > 0.5] = 255
-    plate, known = background_plate(images, masks, radius=2)
-    assert known[:, :75].all() and not known[20:40, 80:85].any()
-    assert np.allclose(plate[known], scene[known] / 255)
-
-
-def test_colour_mends_the_outline_where_the_background_is_known_and_nowhere_else():
-    rng = np.random.default_rng(3)
-    scene = np.broadcast_to(rng.integers(60, 90, (1, 90, 1), dtype=np.uint8), (60, 90, 3)).copy()
-    truth = np.zeros((60, 90), np.float32)
-    truth[10:50, 30:60] = 1
-    image = np.where(truth[..., None] > 0.5, np.uint8([200, 120, 60]), scene)
-    coarse = cv2.GaussianBlur(np.roll(truth, 2, axis=1), (0, 0), 2.0)
-    colours = person_colours(image[None], truth[None])
-    known = np.zeros((60, 90), bool)
-    known[:30] = True
-    background = Background(scene / np.float32(255), np.full((60, 90), 9e-4, np.float32), known.astype(np.float32), np.full((60, 90), 0.1, np.float32))
-    weighed = weigh_colours(image, coarse, background=background, colours=colours, reach=6)
-    assert ((weighed > 0.5) != (truth > 0.5))[:28].sum() < 0.1 * ((coarse > 0.5) != (truth > 0.5))[:28].sum()
-    assert np.array_equal((weighed > 0.5)[33:], (coarse > 0.5)[33:])
-
-
-@pytest.mark.parametrize("hidden", [False, True])
-def test_a_sole_that_the_coarse_mask_doubts_comes_back_and_the_shadow_beside_it_does_not(hidden: bool):
-    rng = np.random.default_rng(4)
-    floor = (150 + rng.normal(0, 4, (60, 90, 1)) + np.zeros(3)).astype(np.uint8)
-    truth, coarse = np.zeros((60, 90), np.float32), np.zeros((60, 90), np.float32)
-    truth[10:50, 30:60], coarse[10:42, 30:60], coarse[42:50, 30:60], coarse[30:42, 60:80] = 1, 1, 0.3, 0.3
-    image = np.where(truth[..., None] > 0.5, np.uint8([60, 40, 110]), floor)
-    image[42:50, 30:60] = 245  # a white sole
-    image[30:50, 60:80] = floor[30:50, 60:80] * 0.6  # a shadow
-    known = np.ones((60, 90), bool)
-    known[5:55, 25:65] = not hidden  # or the person never moves away
-    background = fill_background(np.where(known[..., None], floor / np.float32(255), 0), known)
-    weighed = weigh_colours(image, coarse, background=background, colours=person_colours(image[None], coarse[None]), reach=10)
-    assert (weighed > 0.5)[42:49, 31:59].mean() > 0.95
-    assert (weighed > 0.5)[30:50, 62:80].mean() < 0.05
-
-
 # ------------------------------------------------------------------------------------------------------------ methods
 
 
@@ -253,25 +173,6 @@ def tiny_network() -> bytes:
     ends = field(11, tensor("in", 1, 3, 320, 320)) + field(12, tensor("out", 1, 1, 320, 320))
     graph = field(1, node) + field(2, "tiny") + ends
     return field(1, 8) + field(7, graph) + field(8, field(2, 17))
-
-
-def test_masks_finished_in_place_are_those_finished_beside_the_coarse_ones():
-    generator = np.random.default_rng(0)
-    images = generator.integers(0, 255, (4, 96, 80, 3), dtype=np.uint8)
-    coarse = np.zeros((4, 96, 80), np.float32)
-    for frame in (0, 1, 3):
-        coarse[frame, 30:70, 20 + 4 * frame : 50 + 4 * frame] = generator.uniform(0.6, 1.0, (40, 30))
-        coarse[frame, 90:, 70:] = 0.01  # too little to count
-    background, colours = segment_person.learn_scene(images, coarse)
-    boxes, weighed, fine = [segment_person._box_slices(mask) for mask in coarse], np.zeros_like(coarse), np.zeros_like(coarse)
-    for i, box in enumerate(boxes):
-        weighed[i][box] = segment_person.weigh_colours(
-            images[i][box], coarse[i][box], background=background[box], colours=colours, reach=segment_person.REACH
-        )
-    for i, box in enumerate(boxes):
-        beside = [(images[j][box], weighed[j][box]) for j in (i - 1, i + 1) if 0 <= j < 4 and coarse[j].any()]
-        fine[i][box] = segment_person.largest_part(segment_person.finish_outline(images[i][box], segment_person.steady_mask(images[i][box], weighed[i][box], beside)))
-    assert fine.any() and np.array_equal(segment_person.finish_masks(images, coarse), fine)
 
 
 @pytest.mark.slow
