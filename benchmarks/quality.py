@@ -74,6 +74,7 @@ ROWS: dict[str, dict[str, object]] = {  # what differs from the preset, by its p
     "poses_as_fitted": {"train_stage1.training.rates.poses": None},
     "poses_each_on_its_own": {"train_stage1.training.rates.poses.spans": [1]},
     "single_poses_too": {"train_stage1.training.rates.poses.spans": [1, 3, 12, 1000]},
+    "feet_may_slide": {"train_stage1.training.losses.foot_slide": 0.0},
     "published_schedule": {"train_stage1.training.schedule": "milestones"},
     "decoded_at_points": {"train_stage1.network.decode_at": "points"},
     "uv_192": {"bake_uv_maps.resolution": 192},
@@ -206,7 +207,7 @@ def train_avatar(settings: Settings, paths: SubjectPaths, track: BodyTrack, trai
     look = look_of(section)
     device = find_device(backend)
     avatar = Avatar(atlas, look, body=track.body, betas=track.betas).to(device)
-    correction = PoseCorrection(track, avatar.parents)
+    correction = PoseCorrection(track, avatar.parents, avatar.skeleton[0])
     frames = load_training_frames(paths, track, train)
     options = options_from(section.training, TrainingOptions)
     training = Training(avatar, correction, frames, options, lpips=None, backend=backend, seed=settings.seed)

@@ -65,7 +65,7 @@ def run(preset: str, stage: str, steps: int) -> dict[str, float]:
     options = dataclasses.replace(options_from(section.training, TrainingOptions), max_minutes=None)
     training = Training(
         avatar,
-        PoseCorrection(track, avatar.parents) if stage == "train_stage1" else PoseCorrection(track),
+        PoseCorrection(track, avatar.parents, avatar.skeleton[0]) if stage == "train_stage1" else PoseCorrection(track),
         frames,
         options,
         lpips=find_lpips(options.losses.lpips),

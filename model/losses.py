@@ -35,6 +35,7 @@ class LossWeights:
         pose_prior: mean squared joint correction, rad^2, times the fit's confidence in frame and joint.
         pose_smooth: mean squared difference of a frame's correction from those before and after, rad^2 (and 10 cm units
             for the shift), at 25 frames a second.
+        foot_slide: mean squared distance of feet that rest from where they rest, m^2 (model/planted_feet.py).
     """
 
     l1: float
@@ -52,6 +53,7 @@ class LossWeights:
     pose_feature: float
     pose_prior: float
     pose_smooth: float
+    foot_slide: float
 
 
 def picture_loss(

@@ -15,9 +15,11 @@ from torch import Tensor, nn
 from model.body.track import BodyTrack
 from model.fitting.rotations import rotation_from_vector, vector_from_rotation
 from model.losses import LossWeights
+from model.planted_feet import FEET, PlantedFeet
 from model.pose import BodyPose, track_pose, with_pose
 
 SHIFT_UNIT_M = 0.1  # a shift of 10 cm weighs like a turn of 1 rad
+PLACES_EVERY = 8  # steps after which it is looked anew where feet rest
 REFERENCE_FPS = 25.0  # the frame rate that the weight of smoothness speaks of
 
 
@@ -42,11 +44,21 @@ class PoseRates:
 class PoseCorrection(nn.Module):
     """One correction for each row of a track, zero at the start; it lies where the track does."""
 
-    def __init__(self, track: BodyTrack, parents: Int[Tensor, "J"] | None = None) -> None:
-        """Args: parents of the track's joints. With them joints are held by what is known of each, otherwise all alike."""
+    def __init__(
+        self, track: BodyTrack, parents: Int[Tensor, "J"] | None = None, joints_rest: Float[Tensor, "J 3"] | None = None
+    ) -> None:
+        """
+        Args:
+            parents: of the track's joints. With them joints are held by what is known of each, otherwise all alike.
+            joints_rest: of the track's body. With them its feet can be held where they rest.
+        """
         super().__init__()
         self.track = track
         self.hold = torch.ones_like(track.body_pose[..., 0]) if parents is None else joint_hold(track, parents)
+        has_feet = joints_rest is not None and len(joints_rest) > max(max(foot) for foot in FEET)
+        self.planted = PlantedFeet(track, joints_rest, parents) if has_feet else None
+        self.register_buffer("rest_places", self.planted.places(track_pose(track)) if has_feet else torch.zeros(0))
+        self.register_buffer("places_age", torch.zeros((), dtype=torch.long))
         self.joints = nn.Parameter(torch.zeros_like(track.body_pose))
         self.root = nn.Parameter(torch.zeros_like(track.transl))
         self.shift = nn.Parameter(torch.zeros_like(track.transl))
@@ -68,7 +80,7 @@ class PoseCorrection(nn.Module):
         return torch.cat([self.joints[rows].flatten(1), self.root[rows], self.shift[rows] / SHIFT_UNIT_M], dim=1)
 
     def penalty(self, rows: Int[Tensor, "B"], trained: Int[Tensor, "T"], weights: LossWeights) -> Float[Tensor, ""]:
-        """Stay near a fit that can be trusted, and change smoothly from frame to frame. Differentiable.
+        """Stay near a fit that can be trusted, change smoothly from frame to frame, and leave feet that rest in place. Differentiable.
 
         Args:
             rows: the frames of this step.
@@ -85,7 +97,17 @@ class PoseCorrection(nn.Module):
             between = self.vectors(before) * (1 - share) + self.vectors(after) * share
         fps = self.track.fps if self.track.fps == self.track.fps else REFERENCE_FPS
         uneven = (self.vectors(rows) - between).square().mean() * (fps / REFERENCE_FPS)
-        return weights.pose_prior * near + weights.pose_smooth * uneven
+        return weights.pose_prior * near + weights.pose_smooth * uneven + weights.foot_slide * self._slide(rows, weights)
+
+    def _slide(self, rows: Int[Tensor, "B"], weights: LossWeights) -> Float[Tensor, ""] | float:
+        """How far feet that rest lie from where they do so in the mean over all rows, as these were a few steps ago."""
+        if self.planted is None or not weights.foot_slide:
+            return 0.0
+        if self.places_age % PLACES_EVERY == 0:
+            with torch.no_grad():
+                self.rest_places.copy_(self.planted.places(self.pose(torch.arange(self.track.num_frames))))
+        self.places_age += 1
+        return self.planted.slide(self.pose(rows), rows, self.rest_places)
 
     @torch.no_grad()
     def spread(self, trained: Int[Tensor, "T"]) -> None:

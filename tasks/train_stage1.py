@@ -77,7 +77,7 @@ def train(paths: SubjectPaths, track: BodyTrack, atlas: UvAtlas, frames: Trainin
     torch.manual_seed(settings.seed)
     look = look_of(section)
     avatar = Avatar(atlas, look, body=track.body, betas=track.betas).to(device)
-    correction = PoseCorrection(track, avatar.parents)
+    correction = PoseCorrection(track, avatar.parents, avatar.skeleton[0])
     training = Training(
         avatar, correction, frames, options, lpips=find_lpips(options.losses.lpips), backend=backend, seed=settings.seed
     )

@@ -143,7 +143,8 @@ def _any_clothes(person: Person, place: Backdrop, rng: np.random.Generator) -> P
 
     middle = (slice(place.direct.shape[0] // 4, None), slice(place.direct.shape[1] // 4, -place.direct.shape[1] // 4))
     behind = display_colors(cv2.blur(place.direct + place.around, (15, 15))[middle]).reshape(-1, 3)
-    alike = {name: tuple(float(c) for c in np.clip(behind[rng.integers(len(behind))] * rng.uniform(0.8, 1.2), 0.02, 0.97)) for name in ("shirt", "trousers", "shoes", "hair") if rng.random() < 0.15}
+    hiding = [name for name in ("shirt", "trousers", "shoes", "hair") if rng.random() < 0.15]
+    alike = {name: tuple(float(c) for c in np.clip(behind[rng.integers(len(behind))] * rng.uniform(0.8, 1.2), 0.02, 0.97)) for name in hiding}
     names = ("shirt", "shirt_band", "shirt_line", "shirt_accent", "trousers", "shoes", "belt", "hair")
     palette = replace(person.palette, **{name: dyed(getattr(person.palette, name)) for name in names} | alike)
     return replace(person, cut=cut, palette=palette)

@@ -32,7 +32,7 @@ NETWORK = NetworkOptions(
 )  # fmt: skip
 LOSSES = LossWeights(
     l1=0.8, ssim=0.2, lpips=0.0, lpips_after=0.0, alpha=0.2, offset=10.0, offset_decay=1.0, offset_smooth=100.0, color_smooth=1e-4,
-    feature=0.0, scale=0.0, light=1e-3, pose_feature=0.01, pose_prior=0.01, pose_smooth=0.01,
+    feature=0.0, scale=0.0, light=1e-3, pose_feature=0.01, pose_prior=0.01, pose_smooth=0.01, foot_slide=20.0,
 )  # fmt: skip
 RATES = Rates(networks=5e-3, features=1e-2, texel_colors=1e-2, light=5e-3, pose_encoder=0.0, poses=PoseRates(4e-3, 2e-3, 1e-3, 5e-4, [8]))
 TRAINING = TrainingOptions(

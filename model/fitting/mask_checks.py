@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float
 
 MAX_HOLE = 0.002  # of the person's area: larger holes are gaps between limbs
 MIN_PART = 0.02  # of the person's area: smaller loose parts are dropped
@@ -17,7 +17,6 @@ MAX_AREA_JUMP = 1.6  # times the median of the neighbours' area
 NEIGHBOURS = 3  # frames to either side
 MIN_BOX_OVERLAP = 0.3  # IoU of the mask's box with the landmarks'
 MAX_BORDER_CONTACT = 0.25  # of the person's longer side that runs along the picture's border; shoes alone reach 0.15
-MAX_FLOW_ERROR = 0.06  # colour difference (0..1) after alignment above which a neighbour says nothing
 
 
 def largest_part(mask: Float[np.ndarray, "H W"], *, seed: Float[np.ndarray, "H W"] | None = None) -> Float[np.ndarray, "H W"]:
@@ -48,32 +47,6 @@ def _fill_pinholes(mask: Float[np.ndarray, "H W"], max_area: float) -> Float[np.
     small[0] = False
     hole = cv2.dilate(small[labels].astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
     return np.where(hole & (count > 1), np.maximum(mask, 1.0), mask).astype(np.float32)
-
-
-def steady_mask(
-    image: UInt8[np.ndarray, "H W 3"],
-    mask: Float[np.ndarray, "H W"],
-    neighbours: list[tuple[UInt8[np.ndarray, "H W 3"], Float[np.ndarray, "H W"]]],
-) -> Float[np.ndarray, "H W"]:
-    """The median of a mask and its two neighbours in time, carried along the motion to this frame.
-
-    Where a neighbour's picture does not match after alignment (fast limbs, parts that come into view) the frame's own mask
-    stands.
-    """
-    if len(neighbours) < 2:
-        return mask
-    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    flow_of = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
-    rows, columns = np.mgrid[: mask.shape[0], : mask.shape[1]].astype(np.float32)
-    votes = [mask]
-    for other_image, other_mask in neighbours[:2]:
-        flow = flow_of.calc(grey, cv2.cvtColor(other_image, cv2.COLOR_RGB2GRAY), None)
-        where = (columns + flow[..., 0], rows + flow[..., 1])
-        aligned = cv2.remap(other_image, *where, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        error = np.abs(aligned.astype(np.float32) - image).mean(axis=-1) / 255
-        agrees = cv2.blur(error, (7, 7)) < MAX_FLOW_ERROR
-        votes.append(np.where(agrees, cv2.remap(other_mask, *where, cv2.INTER_LINEAR), mask))
-    return np.median(np.stack(votes), axis=0).astype(np.float32)
 
 
 def find_implausible(

@@ -78,7 +78,7 @@ def decide_outline(
     found = find_outline(outline_inputs(image, coarse, weighed, background))
     near, nearer = (cv2.dilate((coarse > 0.1).astype(np.uint8), disc(radius)) > 0 for radius in (FARTHEST, FARTHEST_UNSEEN))
     within = np.select([background.trust == 1, background.trust > 0], [near, nearer], coarse > 0.1)
-    return largest_part(np.where(within, found, 0))
+    return largest_part(np.where(within, found, 0), seed=coarse)
 
 
 def learn_scene(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from model.fitting.landmarks import PoseLandmarks
-from model.fitting.mask_checks import find_implausible, largest_part, steady_mask
+from model.fitting.mask_checks import find_implausible, largest_part
 from tasks import segment_person
 from tasks.artifacts import ClipInfo, Segmentation, SubjectPaths, read_landmarks, read_mask, read_segmentation
 from tasks.errors import InputError
@@ -109,20 +109,6 @@ def test_pinholes_are_filled_and_gaps_between_limbs_stay():
     mask[60:80, 40:50] = 0
     kept = largest_part(mask)
     assert kept[50, 50] == 1 and kept[60:80, 40:50].sum() == 0
-
-
-def test_a_part_that_drops_out_for_one_frame_comes_back_along_the_motion():
-    texture = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 255, (100, 100, 3), dtype=np.uint8), (0, 0), 2.0)
-    texture = cv2.normalize(texture, None, 0, 255, cv2.NORM_MINMAX)
-    whole = block(30, 30, 70, 80)
-    images = [np.roll(texture, 3 * i, axis=1) for i in (-1, 0, 1)]
-    masks = [np.roll(whole, 3 * i, axis=1) for i in (-1, 0, 1)]
-    torn = masks[1].copy()
-    torn[50:60, 30:70] = 0
-    steady = steady_mask(images[1], torn, [(images[0], masks[0]), (images[2], masks[2])])
-    assert (np.abs(steady - masks[1]) > 0.5).mean() < 0.01
-    different = [255 - images[0], 255 - images[2]]  # nothing can be learned from these
-    assert np.array_equal(steady_mask(images[1], torn, [(d, m) for d, m in zip(different, masks[::2], strict=True)]), torn)
 
 
 # ------------------------------------------------------------------------------------------------------------ methods
