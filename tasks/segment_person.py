@@ -100,7 +100,7 @@ def segment_clip(
     segmenter, method = choose_segmenter(detector, settings)
     with progress_bar("finding the person", len(images)) as show:
         people = track_clip(images, detector=detector, guides=guides, progress=show)
-    coarse, covered = np.zeros(images.shape[:3], np.float32), {}
+    coarse, covered, theirs = np.zeros(images.shape[:3], np.float32), {}, {}
     others: list[PoseLandmarks] = []
     with progress_bar(f"masks by {method.model}", len(images)) as show:
         for i, (image, person) in enumerate(zip(images, people, strict=True)):
@@ -109,13 +109,16 @@ def segment_clip(
                 if crowded:
                     others = detector.others(image, person, others)
                     own, hidden = territory(person.points, [p.points for p in others], *image.shape[:2])
-                    mask, seed = mask * own, seed * own
+                    mask, seed, theirs[i] = mask * own, seed * own, ~own
                     if hidden > MAX_COVERED:
                         covered[i] = f"another person hides {hidden:.0%} of this one"
                 coarse[i] = largest_part(mask, seed=seed)
                 people[i] = replace(person, mask=None)  # a minute of them is most of a gigabyte
             show(i + 1)
-    return Segmented(finish_masks(images, coarse), people, with_neighbours(covered, len(images)), method)
+    masks = finish_masks(images, coarse)
+    for i, taken in theirs.items():  # other people are no background either
+        masks[i][taken] = 0
+    return Segmented(masks, people, with_neighbours(covered, len(images)), method)
 
 
 def with_neighbours(covered: dict[int, str], count: int) -> dict[int, str]:

@@ -31,6 +31,7 @@ MAX_SCENE_FRAMES = 48  # from which background and colours are learned
 PLATE_RADII = (8, 4)  # px, how far from the coarse person, and from the finished one, a pixel must be to show the background
 REACH = 10  # px, how far from a coarse outline colours are weighed
 FARTHEST, FARTHEST_UNSEEN = 20, 12  # px, how far from it the fine one may lie, since soles and hems are cut off; where the background is never seen
+OTHERWISE = (0.009, 0.018), (FARTHEST, 5)  # mean difference of the free background from what it should be, 0..1, and how far then; a tripod's is 0.004
 ROOM = 24  # px around a coarse mask that are worked on
 
 
@@ -76,9 +77,16 @@ def decide_outline(
     """The share of person in each pixel, from a mask that is right but for its outline; see weigh_colours."""
     weighed = weigh_colours(image, coarse, background=background, colours=colours)
     found = find_outline(outline_inputs(image, coarse, weighed, background))
-    near, nearer = (cv2.dilate((coarse > 0.1).astype(np.uint8), disc(radius)) > 0 for radius in (FARTHEST, FARTHEST_UNSEEN))
+    reach = round(float(np.interp(_unlike(image, coarse, background), *OTHERWISE)))
+    near, nearer = (cv2.dilate((coarse > 0.1).astype(np.uint8), disc(radius)) > 0 for radius in (reach, min(reach, FARTHEST_UNSEEN)))
     within = np.select([background.trust == 1, background.trust > 0], [near, nearer], coarse > 0.1)
     return largest_part(np.where(within, found, 0), seed=coarse)
+
+
+def _unlike(image: UInt8[np.ndarray, "H W 3"], coarse: Float[np.ndarray, "H W"], background: Background) -> float:
+    """How far the picture is from the background where that is known and free, 0..1: a camera that creeps, or light that changes."""
+    free = (cv2.dilate((coarse > 0.1).astype(np.uint8), disc(FARTHEST_UNSEEN)) == 0) & (background.trust == 1)
+    return float(np.abs(image[free] / np.float32(255) - background.colour[free]).mean()) if free.any() else 0.0
 
 
 def learn_scene(

@@ -107,6 +107,17 @@ def test_what_lies_far_from_the_coarse_mask_is_no_person():
     assert (fine[:, :96] > 0.5).any() and not fine[:, 60 + FARTHEST + 2 :].any()
 
 
+def test_where_the_background_is_not_as_it_was_the_mask_stays_near_the_coarse_one():
+    image, wall, truth = hand()
+    coarse = truth.copy()
+    coarse[18:36] = 0  # the fingers' ends are lost
+    colours = person_colours(image[None], truth[None])
+    ends = slice(20, 24)
+    assert (decide_outline(image, coarse, background=known_place(wall), colours=colours)[ends] > 0.5).sum() > 40
+    moved = known_place(np.roll(wall, 3, axis=1))
+    assert not (decide_outline(image, coarse, background=moved, colours=colours)[ends] > 0.5).any()
+
+
 def test_without_a_person_or_a_background_nothing_is_invented():
     image, wall, truth = hand()
     nothing = fill_background(np.zeros((96, 96, 3), np.float32), np.zeros((96, 96), bool))
