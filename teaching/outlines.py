@@ -27,11 +27,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional as nnf
 
-from teaching.films import make_film
 from model.fitting.landmarks import PoseDetector, track_clip
 from model.fitting.mask_checks import largest_part
 from model.fitting.matting import REACH, box_around, learn_scene, weigh_colours
 from model.fitting.outline_network import STEP, WEIGHTS, OutlineNetwork, outline_inputs
+from teaching.films import make_film
 
 FRAMES = 24  # of a film
 SQUARE = 160  # px, side of what the network learns from at once
