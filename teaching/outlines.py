@@ -19,6 +19,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import cv2
+import numba
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, UInt8
@@ -91,6 +92,7 @@ def write_lessons(path: Path) -> None:
     """Make the lessons of one film and keep them; a film in which nobody is found has none."""
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
+    numba.set_num_threads(1)
     arrays = {}
     for k, lesson in enumerate(film_lessons(int(path.stem))):
         arrays |= {f"inputs_{k}": lesson.inputs, f"truth_{k}": lesson.truth}

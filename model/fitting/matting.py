@@ -75,6 +75,8 @@ def decide_outline(
     colours: Float[np.ndarray, "K K K"],
 ) -> Float[np.ndarray, "H W"]:
     """The share of person in each pixel, from a mask that is right but for its outline; see weigh_colours."""
+    if not coarse.any():
+        return np.zeros_like(coarse)
     weighed = weigh_colours(image, coarse, background=background, colours=colours)
     found = find_outline(outline_inputs(image, coarse, weighed, background))
     reach = round(float(np.interp(_unlike(image, coarse, background), *OTHERWISE)))
@@ -93,7 +95,9 @@ def learn_scene(
     images: UInt8[np.ndarray, "F H W 3"], coarse: Float[np.ndarray, "F H W"]
 ) -> tuple[Background, Float[np.ndarray, "K K K"]]:
     """The background and the person's colours: learned around the coarse masks, and once more, nearer to the person, around those that come of them."""
-    some = np.unique(np.linspace(0, len(images) - 1, min(len(images), MAX_SCENE_FRAMES)).astype(int))
+    found = np.flatnonzero(coarse.any(axis=(1, 2)))  # where nobody was found somebody may stand all the same
+    found = found if len(found) else np.arange(len(images))
+    some = found[np.unique(np.linspace(0, len(found) - 1, min(len(found), MAX_SCENE_FRAMES)).astype(int))]
     shown, masks = images[some], coarse[some]
     background, colours = learn_background(shown, masks, radius=PLATE_RADII[0]), person_colours(shown, masks)
     weighed = (weigh_colours(*each, background=background, colours=colours) for each in zip(shown, masks, strict=True))

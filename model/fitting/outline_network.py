@@ -74,12 +74,14 @@ def find_outline(inputs: UInt8[np.ndarray, "C H W"]) -> Float32[np.ndarray, "H W
     """The share of person in each pixel, by the weights that come with the project."""
     height, width = inputs.shape[1:]
     padded = nnf.pad(torch.from_numpy(inputs)[None].float() / 255, (0, -width % STEP, 0, -height % STEP))
+    network = load_network()
     with torch.inference_mode():
-        return torch.sigmoid(load_network()(padded))[0, :height, :width].numpy()
+        return torch.sigmoid(network(padded))[0, :height, :width].numpy()
 
 
 @cache
 def load_network() -> OutlineNetwork:
+    """The network with the weights that come with the project; loaded once."""
     network = OutlineNetwork()
     network.load_state_dict({name: value.float() for name, value in load_file(WEIGHTS).items()})
     return network.eval().requires_grad_(False)

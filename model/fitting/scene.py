@@ -60,8 +60,10 @@ def person_colours(images: UInt8[np.ndarray, "F H W 3"], masks: Float[np.ndarray
         sure = cv2.erode(mask, disc(4)) > 1 - SURE
         red, green, blue = colour_bins(image)[sure].T
         counts += np.bincount((red * BINS + green) * BINS + blue, minlength=BINS**3)
+    if not counts.any():
+        return np.ones((BINS, BINS, BINS), np.float32)
     density = gaussian_filter(counts.reshape(BINS, BINS, BINS), BIN_BLUR)
-    return (density / max(density.mean(), 1e-12)).astype(np.float32)
+    return (density / density.mean()).astype(np.float32)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from model.fitting.matting import FARTHEST, box_around, decide_outline, learn_scene, weigh_colours
+from model.fitting import matting
+from model.fitting.matting import FARTHEST, FARTHEST_UNSEEN, box_around, decide_outline, learn_scene, weigh_colours
 from model.fitting.outline_network import STEP, OutlineNetwork, find_outline, load_network, outline_inputs
 from model.fitting.scene import Background, background_plate, fill_background, learn_background, person_colours
 from tasks.segment_person import finish_masks
@@ -69,6 +70,19 @@ def test_a_sole_that_the_coarse_mask_doubts_comes_back_and_the_shadow_beside_it_
     assert (weighed > 0.5)[30:50, 62:80].mean() < 0.05
 
 
+def test_frames_in_which_nobody_was_found_do_not_show_the_background():
+    image, wall, truth = hand()
+    images, coarse = np.repeat(image[None], 12, axis=0), np.repeat(truth[None], 12, axis=0)
+    coarse[[2, 5, 9]] = 0  # lost; the hand is there all the same
+    background, _ = learn_scene(images, coarse)
+    assert not (background.trust[cv2.erode(truth, np.ones((9, 9))) > 0.9] == 1).any()
+    assert background.trust[truth == 0].mean() > 0.8
+
+
+def test_where_no_colour_was_counted_on_a_person_all_are_alike():
+    assert (person_colours(np.zeros((1, 20, 20, 3), np.uint8), np.zeros((1, 20, 20), np.float32)) == 1).all()
+
+
 # ------------------------------------------------------------------------------------------------------------ network
 
 
@@ -99,12 +113,15 @@ def test_fingers_that_a_coarse_mask_joins_come_apart():
     assert ((fine > 0.5) != (truth > 0.5)).sum() < 0.5 * ((coarse > 0.5) != (truth > 0.5)).sum()
 
 
-def test_what_lies_far_from_the_coarse_mask_is_no_person():
-    image, wall, truth = hand()
-    image = np.concatenate([image, image], axis=1)
-    coarse = np.concatenate([truth, np.zeros_like(truth)], axis=1)
-    fine = decide_outline(image, coarse, background=known_place(np.concatenate([wall, wall], axis=1)), colours=person_colours(image[None], coarse[None]))
-    assert (fine[:, :96] > 0.5).any() and not fine[:, 60 + FARTHEST + 2 :].any()
+@pytest.mark.parametrize(("trust", "drift", "px"), [(1.0, 0, FARTHEST), (0.6, 0, FARTHEST_UNSEEN), (0.0, 0, 0), (1.0, 0.05, 5)])
+def test_the_network_is_followed_as_far_as_the_background_is_known(monkeypatch: pytest.MonkeyPatch, trust: float, drift: float, px: int):
+    monkeypatch.setattr(matting, "find_outline", lambda inputs: np.ones(inputs.shape[1:], np.float32))
+    wall, coarse = np.full((120, 160, 3), 90, np.uint8), np.zeros((120, 160), np.float32)
+    coarse[40:80, 60:100] = 1
+    place = known_place(wall)
+    place = Background(place.colour + np.float32(drift), place.variance, np.full((120, 160), trust, np.float32), place.shaded)
+    fine = decide_outline(wall, coarse, background=place, colours=np.ones((24, 24, 24), np.float32))
+    assert np.flatnonzero(fine[60] > 0.5)[[0, -1]].tolist() == [60 - px, 99 + px]
 
 
 def test_where_the_background_is_not_as_it_was_the_mask_stays_near_the_coarse_one():
