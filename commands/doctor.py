@@ -293,7 +293,7 @@ def check_weights() -> Iterator[Finding]:
     elif settings.method == "rembg":
         yield Finding("segmentation", "bad", f"segment_person.method is rembg, and {name}.onnx is not in {home}", "put it there, set segment_person.rembg_home, or use method: landmarks")
     else:
-        yield Finding("segmentation", "note", f"BlazePose's own masks ({name}.onnx is not in {home})", f"cleaner edges: put {name}.onnx there, or set segment_person.rembg_home")
+        yield Finding("segmentation", "note", f"BlazePose's own masks ({name}.onnx is not in {home})", f"to try rembg: put {name}.onnx there, or set segment_person.rembg_home")
     weights = Path(torch.hub.get_dir()) / "checkpoints" / HUB_FILE
     if weights.is_file():
         yield Finding("LPIPS", "ok", str(weights))

@@ -9,7 +9,7 @@ Axes: F rows of a track, P points (ankle and ball, left and right), K rests. Len
 from __future__ import annotations
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from model.body.track import BodyTrack
@@ -18,7 +18,7 @@ from model.pose import BodyPose, posed_joints, rest_to_posed, track_pose
 FEET = ((7, 10), (8, 11))  # ankle and ball of the left and the right foot, SMPL's joints
 SLOW = 0.12  # m/s at which a foot moves that rests; a step goes at one and more
 SHORTEST = 0.25  # s that a rest takes at least
-REFERENCE_FPS = 25.0  # of a track that does not know its own
+REFERENCE_FPS = 25.0  # of a track that does not know its own; the weight of a motion's smoothness speaks of it too
 
 
 class PlantedFeet:

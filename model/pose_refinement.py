@@ -15,12 +15,11 @@ from torch import Tensor, nn
 from model.body.track import BodyTrack
 from model.fitting.rotations import rotation_from_vector, vector_from_rotation
 from model.losses import LossWeights
-from model.planted_feet import FEET, PlantedFeet
+from model.planted_feet import FEET, REFERENCE_FPS, PlantedFeet
 from model.pose import BodyPose, track_pose, with_pose
 
 SHIFT_UNIT_M = 0.1  # a shift of 10 cm weighs like a turn of 1 rad
 PLACES_EVERY = 8  # steps after which it is looked anew where feet rest
-REFERENCE_FPS = 25.0  # the frame rate that the weight of smoothness speaks of
 
 
 @dataclass(frozen=True)

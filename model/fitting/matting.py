@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from model.fitting.mask_checks import largest_part
-from model.fitting.outline_network import find_outline, outline_inputs
+from model.fitting.outline_network import outline_inputs, predict_mask
 from model.fitting.scene import Background, colour_bins, disc, learn_background, person_colours
 
 NEW_COLOUR = 0.15  # share of a person's pixels whose colour was not counted on them
@@ -78,7 +78,7 @@ def decide_outline(
     if not coarse.any():
         return np.zeros_like(coarse)
     weighed = weigh_colours(image, coarse, background=background, colours=colours)
-    found = find_outline(outline_inputs(image, coarse, weighed, background))
+    found = predict_mask(outline_inputs(image, coarse, weighed, background))
     reach = round(float(np.interp(_unlike(image, coarse, background), *OTHERWISE)))
     near, nearer = (cv2.dilate((coarse > 0.1).astype(np.uint8), disc(radius)) > 0 for radius in (reach, min(reach, FARTHEST_UNSEEN)))
     within = np.select([background.trust == 1, background.trust > 0], [near, nearer], coarse > 0.1)

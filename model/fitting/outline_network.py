@@ -70,7 +70,7 @@ def outline_inputs(
     return np.stack([*np.moveaxis(image, -1, 0), *bytes_of])
 
 
-def find_outline(inputs: UInt8[np.ndarray, "C H W"]) -> Float32[np.ndarray, "H W"]:
+def predict_mask(inputs: UInt8[np.ndarray, "C H W"]) -> Float32[np.ndarray, "H W"]:
     """The share of person in each pixel, by the weights that come with the project."""
     height, width = inputs.shape[1:]
     padded = nnf.pad(torch.from_numpy(inputs)[None].float() / 255, (0, -width % STEP, 0, -height % STEP))

@@ -9,7 +9,7 @@ import torch
 
 from model.fitting import matting
 from model.fitting.matting import FARTHEST, FARTHEST_UNSEEN, box_around, decide_outline, learn_scene, weigh_colours
-from model.fitting.outline_network import STEP, OutlineNetwork, find_outline, load_network, outline_inputs
+from model.fitting.outline_network import STEP, OutlineNetwork, load_network, outline_inputs, predict_mask
 from model.fitting.scene import Background, background_plate, fill_background, learn_background, person_colours
 from tasks.segment_person import finish_masks
 
@@ -115,7 +115,7 @@ def test_fingers_that_a_coarse_mask_joins_come_apart():
 
 @pytest.mark.parametrize(("trust", "drift", "px"), [(1.0, 0, FARTHEST), (0.6, 0, FARTHEST_UNSEEN), (0.0, 0, 0), (1.0, 0.05, 5)])
 def test_the_network_is_followed_as_far_as_the_background_is_known(monkeypatch: pytest.MonkeyPatch, trust: float, drift: float, px: int):
-    monkeypatch.setattr(matting, "find_outline", lambda inputs: np.ones(inputs.shape[1:], np.float32))
+    monkeypatch.setattr(matting, "predict_mask", lambda inputs: np.ones(inputs.shape[1:], np.float32))
     wall, coarse = np.full((120, 160, 3), 90, np.uint8), np.zeros((120, 160), np.float32)
     coarse[40:80, 60:100] = 1
     place = known_place(wall)
@@ -155,7 +155,7 @@ def test_the_network_starts_from_the_weighed_mask():
 def test_a_picture_of_any_size_gets_a_mask_of_its_size(shape: tuple[int, int]):
     image = np.zeros((*shape, 3), np.uint8)
     half = np.full(shape, 0.5, np.float32)
-    mask = find_outline(outline_inputs(image, half, half, known_place(image)))
+    mask = predict_mask(outline_inputs(image, half, half, known_place(image)))
     assert mask.shape == shape and np.isfinite(mask).all() and mask.min() >= 0 and mask.max() <= 1
 
 

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from demo.people import CAST
-from model.fitting.outline_network import CHANNELS, OutlineNetwork, find_outline
+from model.fitting.outline_network import CHANNELS, OutlineNetwork, predict_mask
 from teaching import films, outlines
 from teaching.films import OutlineFilm, make_film
 from teaching.outlines import Lesson, disturb, film_lessons, outline_loss, recolour, teach
@@ -44,7 +44,7 @@ def test_the_network_halves_the_error_of_weighed_masks_on_a_film_it_never_saw(mo
     errors = np.zeros(2)
     for lesson in lessons:
         truth = lesson.truth / 255
-        errors += [((mask - truth) ** 2).sum() for mask in (lesson.inputs[-2] / 255, find_outline(lesson.inputs))]
+        errors += [((mask - truth) ** 2).sum() for mask in (lesson.inputs[-2] / 255, predict_mask(lesson.inputs))]
     assert errors[1] < 0.5 * errors[0]
 
 
