@@ -73,7 +73,7 @@ ROWS: dict[str, dict[str, object]] = {  # what differs from the preset, by its p
     "no_culling": {"train_stage1.cull_margin": None},
     "poses_as_fitted": {"train_stage1.training.rates.poses": None},
     "poses_each_on_its_own": {"train_stage1.training.rates.poses.spans": [1]},
-    "single_poses_too": {"train_stage1.training.rates.poses.spans": [1, 3, 12, 1000]},
+    "single_poses_too": {"train_stage1.training.rates.poses.spans": [1, 6, 24, 1000]},
     "feet_may_slide": {"train_stage1.training.losses.foot_slide": 0.0},
     "published_schedule": {"train_stage1.training.schedule": "milestones"},
     "decoded_at_points": {"train_stage1.network.decode_at": "points"},
