@@ -24,7 +24,7 @@ from ruamel.yaml import YAML
 from demo.motion import Motion
 from demo.people import CAST, Person
 from demo.routines import SECONDS
-from demo.subject import naked_body
+from demo.subject import naked_body, shape_body
 from model.body.body_model import BodyModel, load_body_model
 from model.fitting.detection import Detected
 from model.fitting.objective import fit_body_of
@@ -44,7 +44,7 @@ from tasks.video_file import open_video
 FPS = 10  # of the cast's films: every frame of them is fitted
 FILM = {"fps": FPS, "seconds": SECONDS, "novel_views": 2, "novel_pose_rows": 4}  # what differs from the demo's film
 DATA = ("data/", "work/", "results/", "${")  # dependencies that are made, not written
-PERFECT = 0.003  # fit_smpl.landmark where landmarks are the true body's: what its joints lie beside the fitter's, share of the height
+PERFECT = {"landmark": 0.003, "offset": 0.003}  # of fit_smpl where landmarks are the true body's: what its joints lie beside the fitter's
 STAGES = ("make_demo", "extract_frames", "segment_person", "fit_smpl")
 
 
@@ -90,16 +90,19 @@ class Variant:
         focal: the guess of the focal length, as a share of the true one; None: as the pipeline guesses it.
         known: whether that is said to be known.
         perfect: whether the landmarks are those of the true body rather than detected ones, and trusted to PERFECT.
+        height: whether the person's height is said too.
     """
 
     focal: float | None = None
     known: bool = False
     perfect: bool = False
+    height: bool = False
 
 
 VARIANTS = {
     "fit": Variant(),
     "perfect_points": Variant(focal=1.0, known=True, perfect=True),
+    "perfect_points_height": Variant(focal=1.0, known=True, perfect=True, height=True),
     "focal_right": Variant(focal=1.0, known=True),
     "focal_wrong": Variant(focal=1.5),
 }  # fmt: skip
@@ -199,7 +202,9 @@ def _fit(member: Member, variant: Variant, folder: Path, settings: Settings) -> 
     if variant.perfect:
         points = true_landmarks(member, clip.info, model)
         detected = Detected(points, np.ones(points.shape[:2]), detected.points_world, {})
-        chosen = chosen.model_copy(update={"landmark": PERFECT})
+        chosen = chosen.model_copy(update=PERFECT)
+    if variant.height:
+        chosen = chosen.model_copy(update={"height": true_height(member)})
     seen = see(detected, clip, chosen)
     start, clock = time.perf_counter(), time.process_time()
     state = fit(body, seen, clip, chosen)
@@ -247,6 +252,11 @@ def true_bodies(member: Member, clip: ClipInfo) -> Float[np.ndarray, "F V 3"]:
     motion = Motion(truth.clip.global_orient[rows], truth.clip.body_pose[rows], truth.clip.transl[rows], truth.clip.joints[rows], None, None)
     w2c = truth.clip_w2c
     return np.stack([vertices @ w2c[:3, :3].T + w2c[:3, 3] for vertices in naked_body(member.person, motion)])
+
+
+def true_height(member: Member) -> float:
+    """Of the naked body at rest, m."""
+    return float(np.ptp(shape_body(member.person)[0].vertices[:, 1]))
 
 
 def true_landmarks(member: Member, clip: ClipInfo, model: BodyModel) -> Float[np.ndarray, "F L 2"]:

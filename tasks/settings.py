@@ -174,6 +174,8 @@ class RefineFitSettings(Section):
     resolution: PositiveInt
     map_resolution: int = Field(ge=16, le=256)
     focal_spread: PositiveFloat
+    landmark: PositiveFloat
+    outline: PositiveFloat
     options: RefineSection
 
 

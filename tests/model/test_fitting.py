@@ -15,8 +15,13 @@ from model.fitting import fit, standing, starts, terms
 from model.fitting.fit import Silhouettes, fit_clip, pose_state, refine_on_silhouettes, skin_surface
 from model.fitting.objective import BodyFitProblem
 from model.fitting.outline import CLOTHES_SLACK, HAIR_SLACK, find_outline, outline_slack, render_faces
+from model.fitting.prior import JOINT_NAMES
 from model.fitting.score import body_height, body_masks, score_fit
 from model.fitting.solver import NormalEquations, minimise, solve_arrow
+from tasks.fit_state import spreads_of
+from tasks.settings import load_settings
+
+PARAMS = Path(__file__).parents[2] / "params.yaml"
 
 _spec = importlib.util.spec_from_file_location("fitting_scene", Path(__file__).with_name("fitting_scene.py"))
 fitting_scene = sys.modules.setdefault("fitting_scene", importlib.util.module_from_spec(_spec))
@@ -89,6 +94,19 @@ def test_missing_landmarks_are_bridged(scene: fitting_scene.Scene) -> None:
     score = score_fit(scene.body, with_gap(scene, gap), Silhouettes(masks_of(scene), np.ones(24)), SPREADS, state)
     assert (score.confidence[gap] <= 0.1).all() and score.confidence[:8].min() > 0.5
     assert set(score.reasons) >= {10, 11, 12}
+
+
+def test_a_blow_that_is_over_in_a_quarter_of_a_second_is_followed_though_it_is_blurred(scene: fitting_scene.Scene) -> None:
+    rows, right_arm = slice(10, 12), slice(14, 23, 2)
+    pose, confidence = scene.truth.body_pose.clone(), scene.seen.confidence.clone()
+    pose[rows, JOINT_NAMES.index("right_shoulder") - 1] = torch.tensor([0.0, 1.5, 0.1], dtype=pose.dtype)
+    confidence[rows, right_arm] = 0.2
+    truth = replace(scene.truth, body_pose=pose)
+    seen = replace(fitting_scene.look(scene.body, truth, scene.seen.times), confidence=confidence)
+    blow, wrist = fitting_scene.Scene(scene.body, truth, seen), JOINT_NAMES.index("right_wrist")
+    way = 1000 * (blow.joints - scene.joints)[rows, wrist].norm(dim=-1)
+    left = blow.error_mm(fit_clip(scene.body, seen, None, spreads_of(load_settings(PARAMS).fit_smpl)))[rows, wrist]
+    assert way.min() > 300 and (left < way / 2).all()
 
 
 def masks_of(scene: fitting_scene.Scene) -> np.ndarray:
