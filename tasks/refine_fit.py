@@ -84,7 +84,7 @@ def refine(paths: SubjectPaths, fitted: BodyTrack, settings: Settings) -> Refine
     """Refine the fit, from the newest checkpoint on; keep the fit where it turns out to lie better on the masks."""
     section, backend = settings.refine_fit, settings.render.backend
     clip, state = read_inputs(paths, fitted, settings)
-    spreads = dataclasses.replace(spreads_of(settings.fit_smpl), landmark=section.landmark, outline=section.outline)
+    spreads = spreads_of(settings.fit_smpl)
     look = settings.presets[section.look].train_stage1
     device = find_device(backend)
     torch.manual_seed(settings.seed)

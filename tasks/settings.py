@@ -174,8 +174,6 @@ class RefineFitSettings(Section):
     resolution: PositiveInt
     map_resolution: int = Field(ge=16, le=256)
     focal_spread: PositiveFloat
-    landmark: PositiveFloat
-    outline: PositiveFloat
     options: RefineSection
 
 

@@ -100,7 +100,7 @@ def test_a_blow_that_is_over_in_a_quarter_of_a_second_is_followed_though_it_is_b
     rows, right_arm = slice(10, 12), slice(14, 23, 2)
     pose, confidence = scene.truth.body_pose.clone(), scene.seen.confidence.clone()
     pose[rows, JOINT_NAMES.index("right_shoulder") - 1] = torch.tensor([0.0, 1.5, 0.1], dtype=pose.dtype)
-    confidence[rows, right_arm] = 0.2
+    confidence[rows, right_arm] = 0.35
     truth = replace(scene.truth, body_pose=pose)
     seen = replace(fitting_scene.look(scene.body, truth, scene.seen.times), confidence=confidence)
     blow, wrist = fitting_scene.Scene(scene.body, truth, seen), JOINT_NAMES.index("right_wrist")
