@@ -44,7 +44,7 @@ from tasks.video_file import open_video
 FPS = 10  # of the cast's films: every frame of them is fitted
 FILM = {"fps": FPS, "seconds": SECONDS, "novel_views": 2, "novel_pose_rows": 4}  # what differs from the demo's film
 DATA = ("data/", "work/", "results/", "${")  # dependencies that are made, not written
-PERFECT = {"landmark": 0.003, "offset": 0.003}  # of fit_smpl where landmarks are the true body's: what its joints lie beside the fitter's
+PERFECT = {"landmark": 0.003, "offset": 0.003}  # of fit_smpl (share of the height, m) where landmarks are the true body's: what its joints lie beside the fitter's
 STAGES = ("make_demo", "extract_frames", "segment_person", "fit_smpl")
 
 
