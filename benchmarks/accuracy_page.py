@@ -77,7 +77,7 @@ def judged(people: dict[str, dict]) -> list[tuple[str, str, str, int, bool]]:
     What is asked of the fit is asked of both its stages: of landmarks and outlines alone, and of what the look makes of that.
     """
     found, fits = [], [row["fit"] for row in people.values()]
-    for name, target in (("fit", "fit"), ("look", "fit"), ("refined", "refined"), ("perfect_points", "perfect_points"), ("perfect_points_height", "perfect_points_height")):
+    for name, target in (("fit", "fit"), ("look", "fit"), ("refined", "refined"), ("perfect_points", "perfect_points"), ("perfect_points_height", "perfect_points")):
         rows = [row[name] for row in people.values() if name in row]
         if rows:
             found.append(_pair(WORDS[name] + ", mean MPJPE / PA", rows, TARGETS[target]))

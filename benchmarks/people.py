@@ -42,7 +42,7 @@ SLOPE = 0.26  # sine of 15 degrees out of the picture's plane; a bone that slope
 TURNED = 90.0  # degrees of heading from which on a body faces the wrong way
 LONGEST_WRONG_SIDE = 5  # frames
 TARGETS = {  # of docs/accuracy.md; means over all people
-    "fit": {"mpjpe": 60.0, "pa": 40.0}, "turntable": {"mpjpe": 40.0, "pa": 25.0}, "perfect_points": {"mpjpe": 20.0, "pa": 10.0}, "perfect_points_height": {"mpjpe": 20.0, "pa": 10.0},
+    "fit": {"mpjpe": 60.0, "pa": 40.0}, "turntable": {"mpjpe": 40.0, "pa": 25.0}, "perfect_points": {"mpjpe": 20.0, "pa": 10.0},
     "refined": {"mpjpe": 40.0, "pa": 28.0}, "focal_wrong_worse": 5.0, "height_cm": 3.0, "iou_below_ceiling": 0.015,
 }  # fmt: skip
 
@@ -50,7 +50,7 @@ TARGETS = {  # of docs/accuracy.md; means over all people
 def main() -> None:
     arguments = read_arguments()
     settings = load_settings()
-    variants = ["fit"] + [name for name in VARIANTS if name != "fit" and getattr(arguments, name.removesuffix("_height"))]
+    variants = ["fit"] + [name for name in VARIANTS if name != "fit" and getattr(arguments, asked_by(name))]
     report = {
         "command": "python -m benchmarks.people " + " ".join(sys.argv[1:]), "commit": code_commit(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores", "torch": torch.__version__, "numpy": np.__version__, "people": {},
@@ -80,6 +80,11 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--train", action="store_true", help="stage 1, and the poses after it")
     parser.add_argument("--as-is", action="store_true", help="remake nothing that is there, though its code has changed")
     return parser.parse_args()
+
+
+def asked_by(variant: str) -> str:
+    """The argument that asks for a variant, and the target that it is held to: a known height comes with perfect points."""
+    return variant.removesuffix("_height")
 
 
 def measure(member: Member, folder: Path, settings: Settings) -> dict[str, object]:
@@ -221,17 +226,17 @@ def line(name: str, row: dict) -> str:
         f" (at the known distance {100 * (fit['height_at_known_distance_m'] - fit['true_height_m']):+.1f})",
         f"IoU {fit['iou']:.3f} of {fit['iou_ceiling']:.3f}  flipped {fit['flipped_frames']}  wrong side {frames} ({limb})  {fit['processor_seconds_per_frame']:.2f} processor s/frame",
     ]  # fmt: skip
-    others = (f"{k} {row[k]['mpjpe']:.1f} / {row[k]['pa']:.1f}" for k in ("perfect_points", "perfect_points_height", "focal_right", "focal_wrong", "look", "refined") if k in row)
+    others = (f"{k} {row[k]['mpjpe']:.1f} / {row[k]['pa']:.1f}" for k in (*VARIANTS, "look", "refined") if k != "fit" and k in row)
     return "  ".join([*parts, *others])
 
 
 def print_means(people: dict[str, dict]) -> None:
     """Means over the people, beside their targets."""
-    for name in ("fit", "perfect_points", "perfect_points_height", "focal_right", "focal_wrong", "look", "refined"):
+    for name in (*VARIANTS, "look", "refined"):
         rows = [row[name] for row in people.values() if name in row]
         if rows:
             mpjpe, pa = (np.mean([row[k] for row in rows]) for k in ("mpjpe", "pa"))
-            target = TARGETS.get(name)
+            target = TARGETS.get(asked_by(name))
             print(f"{name:16s} mean of {len(rows)}: MPJPE {mpjpe:.1f}  PA {pa:.1f}" + (f"  target {target['mpjpe']:.0f} / {target['pa']:.0f}" if target else ""))
     for name in ("fit", "look"):
         turns = [row[name]["turntable"] for row in people.values() if "turntable" in row.get(name, {})]
