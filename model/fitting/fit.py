@@ -27,10 +27,12 @@ from model.fitting.terms import project
 
 WIDE, MIDDLE = 0.35, 0.15  # radii of the robust kernel on the way to its final one, share of the person's height
 ROUGH_STEPS, JOINT_STEPS, FINAL_STEPS = 20, 15, 25
-OUTLINE_ROUNDS, STEPS_PER_OUTLINE = 6, 4
+STEPS_PER_OUTLINE = 4
 OUTLINE_RADII = (0.08, 0.08, 0.06, 0.05, 0.04, 0.04)  # how far outlines may lie apart, share of the person's height
+LAST_ROUNDS = 3  # after those, of the motion alone
+CLOSER_LANDMARK, CLOSER_OUTLINE = 2 / 3, 0.6  # of their spreads, in the last rounds
 SKINNED_AT_ONCE = 120  # frames whose surface is held at a time: all of a minute would take a gigabyte
-NUM_MARKS = 2 + 3 + OUTLINE_ROUNDS  # how often on_progress is told
+NUM_MARKS = 2 + 3 + len(OUTLINE_RADII) + LAST_ROUNDS  # how often on_progress is told
 
 
 @dataclass(frozen=True)
@@ -93,10 +95,17 @@ def fit_clip(
 def refine_on_silhouettes(
     body: FitBody, seen: Observations, silhouettes: Silhouettes, spreads: Spreads, state: FitState, advance: Callable[[], None]
 ) -> FitState:
-    """Pair outlines, move, pair again."""
-    for radius in OUTLINE_RADII:
+    """Pair outlines, move, pair again.
+
+    In the last rounds the motion alone follows landmarks and outlines closer. Shape and offsets would follow them too where they err
+    in all frames alike: clothes would make the body stout.
+    """
+    closer = replace(spreads, landmark=CLOSER_LANDMARK * spreads.landmark, outline=CLOSER_OUTLINE * spreads.outline)
+    rounds = [(radius, spreads) for radius in OUTLINE_RADII] + LAST_ROUNDS * [(OUTLINE_RADII[-1], closer)]
+    for radius, held in rounds:
         pulls = pair_outlines(body, seen, silhouettes, state, radius * seen.height_px)
-        state, _ = minimise(BodyFitProblem(body, seen, spreads, pulls=pulls), state, steps=STEPS_PER_OUTLINE)
+        problem = BodyFitProblem(body, seen, held, pulls=pulls, only_motion=held is closer)
+        state, _ = minimise(problem, state, steps=STEPS_PER_OUTLINE)
         advance()
     return state
 

@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -152,6 +153,18 @@ def test_exact_silhouettes_bring_a_shifted_body_back(short: fitting_scene.Scene)
     before, after, ideal = (score_fit(short.body, short.seen, silhouettes, SPREADS, s).iou.mean() for s in (shifted, fitted, short.truth))
     assert ideal > 0.97  # it loses at the border, compared at half the size
     assert before < 0.7 and after > ideal - 0.04  # the pull inwards is the stronger one, as for clothes
+
+
+def test_a_last_look_follows_the_picture_closer_and_leaves_the_shape_alone(short: fitting_scene.Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    masks = np.stack([cv2.dilate(mask, np.ones((9, 9), np.uint8)) for mask in masks_of(short)])  # loose clothes
+    noise = torch.randn(short.seen.points.shape, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    seen, states = replace(short.seen, points=short.seen.points + 5 * noise), []
+    for rounds in (0, 3):
+        monkeypatch.setattr(fit, "LAST_ROUNDS", rounds)
+        states.append(refine_on_silhouettes(short.body, seen, Silhouettes(masks, np.ones(8)), SPREADS, short.truth, lambda: None))
+    before, after = (score_fit(short.body, seen, Silhouettes(masks, np.ones(8)), SPREADS, state) for state in states)
+    assert all(torch.equal(getattr(states[1], name), getattr(states[0], name)) for name in ("betas", "offsets", "log_focal"))
+    assert after.iou.mean() > before.iou.mean() + 0.002 and after.reprojection_px.mean() < 0.95 * before.reprojection_px.mean()
 
 
 def test_a_focal_length_wrong_by_a_third_costs_less_than_8_mm(scene: fitting_scene.Scene, fitted: starts.FitState) -> None:
