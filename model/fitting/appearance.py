@@ -129,7 +129,7 @@ def refine_on_appearance(
     *, backend: str, seed: int, first_round: int = 0, on_round: Callable[[Round], None] = lambda round_: None,
     stop_asked: Callable[[], bool] = lambda: False,
 ) -> FitState:  # fmt: skip
-    """Take turns between learning the avatar and adjusting the motion.
+    """Take turns between learning the avatar and adjusting the motion. How tall the body is stays as fitted.
 
     Args:
         avatar: untrained, or as it was after `first_round` rounds; it is trained and reshaped in place.
@@ -141,6 +141,7 @@ def refine_on_appearance(
     Returns:
         The state after the last round. Deterministic in the seed.
     """
+    spreads = with_height_held(clip, clip.track.betas.double(), spreads)
     for number in range(first_round, options.rounds):
         track = as_track(clip.track, clip.seen, state)
         if not learn(clip, avatar, track, training, options, number, backend=backend, seed=seed + number, stop_asked=stop_asked):
@@ -270,8 +271,16 @@ def adjust_on_carried(
 def with_size_held(clip: Clip, state: FitState, spreads: Spreads) -> tuple[Clip, FitState, Spreads]:
     """The same clip, state and spreads with focal length and body height as good as known to be what the state says."""
     seen = dataclasses.replace(clip.seen, focal_px=float(clip.seen.focal_px * state.log_focal.exp()), focal_spread=FOCAL_HELD)
-    firm = dataclasses.replace(spreads, height=body_height(clip.body, state.betas), stature=HEIGHT_HELD)
+    firm = with_height_held(clip, state.betas, spreads)
     return dataclasses.replace(clip, seen=seen), dataclasses.replace(state, log_focal=torch.zeros_like(state.log_focal)), firm
+
+
+def with_height_held(clip: Clip, betas: Float[Tensor, "S"], spreads: Spreads) -> Spreads:
+    """The same spreads with the body's height as good as known to be what the betas say.
+
+    One camera does not see it, while hundreds of points that each like to be near would shrink the body.
+    """
+    return dataclasses.replace(spreads, height=body_height(clip.body, betas), stature=HEIGHT_HELD)
 
 
 def _adjust(
