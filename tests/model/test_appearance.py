@@ -19,6 +19,7 @@ from model.fitting.fit import Silhouettes, pair_outlines, pose_state
 from model.fitting.held_out import heldout_psnr
 from model.fitting.objective import BodyFitProblem
 from model.fitting.observations import FitState
+from model.fitting.score import body_height
 from model.fitting.sides import Pictures, choose_sides, mirrored_ways
 from model.fitting.solver import minimise
 from model.fitting.starts import LIMBS
@@ -165,6 +166,20 @@ def test_a_wrong_motion_is_mended_by_the_look(clip: Clip, scene: Scene, model) -
     assert after < 0.85 * without, (without, after)
     assert [r.number for r in rounds] == [0, 1, 2]
     assert rounds[1].off_px < rounds[0].off_px
+
+
+def test_a_height_that_one_camera_cannot_see_stays_as_fitted(clip: Clip, scene: Scene, model) -> None:
+    rest, by_beta = scene.body.surface.vertices[:, 1], scene.body.surface.vertices_by_beta[:, 1]
+    taller = by_beta[rest.argmax()] - by_beta[rest.argmin()]
+    betas = 0.1 * taller / (taller**2).sum()  # 10 cm
+    share = body_height(scene.body, betas) / body_height(scene.body, torch.zeros_like(betas))
+    pelvis, to_pelvis = scene.body.skeleton.joints[0], scene.body.skeleton.joints_by_beta[0] @ betas
+    tall = dataclasses.replace(scene.truth, betas=betas, transl=share * (scene.truth.transl + pelvis) - pelvis - to_pelvis)  # looks nearly the same
+    known = dataclasses.replace(clip, track=as_track(clip.track, scene.seen, tall))
+    options = dataclasses.replace(OPTIONS, rounds=1, first_steps=20, side_rounds=[], adjust_steps=5)
+    found = refine_on_appearance(known, new_avatar(model, betas), tall, SPREADS, TRAINING, options, backend="cpu", seed=0)
+    assert not torch.equal(found.betas, betas)  # its proportions were adjusted
+    assert body_height(scene.body, found.betas) == pytest.approx(body_height(scene.body, betas), abs=0.003)
 
 
 def test_the_true_motion_tells_more_of_frames_that_nobody_learned_from(clip: Clip, scene: Scene, model) -> None:
