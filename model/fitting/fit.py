@@ -101,10 +101,10 @@ def refine_on_silhouettes(
     in all frames alike: clothes would make the body stout.
     """
     closer = replace(spreads, landmark=CLOSER_LANDMARK * spreads.landmark, outline=CLOSER_OUTLINE * spreads.outline)
-    rounds = [(radius, spreads) for radius in OUTLINE_RADII] + LAST_ROUNDS * [(OUTLINE_RADII[-1], closer)]
-    for radius, held in rounds:
+    rounds = [(radius, spreads, False) for radius in OUTLINE_RADII] + LAST_ROUNDS * [(OUTLINE_RADII[-1], closer, True)]
+    for radius, held_to, only_motion in rounds:
         pulls = pair_outlines(body, seen, silhouettes, state, radius * seen.height_px)
-        problem = BodyFitProblem(body, seen, held, pulls=pulls, only_motion=held is closer)
+        problem = BodyFitProblem(body, seen, held_to, pulls=pulls, only_motion=only_motion)
         state, _ = minimise(problem, state, steps=STEPS_PER_OUTLINE)
         advance()
     return state
