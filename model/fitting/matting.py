@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
+from scipy.ndimage import binary_propagation
 
 from model.fitting.mask_checks import largest_part
 from model.fitting.outline_network import outline_inputs, predict_mask
@@ -33,6 +34,9 @@ REACH = 10  # px, how far from a coarse outline colours are weighed
 FARTHEST, FARTHEST_UNSEEN = 20, 12  # px, how far from it the fine one may lie, since soles and hems are cut off; where the background is never seen
 OTHERWISE = (0.009, 0.018), (FARTHEST, 5)  # mean difference of the free background from what it should be, 0..1, and how far then; a tripod's is 0.004
 ROOM = 24  # px around a coarse mask that are worked on
+PATTERN = 9  # px, side of the square in which a picture is compared with the background's pattern
+SURELY, LIKELY = (0.9, 0.04, 0.08), (0.8, 0.03, 0.03)  # least correlation and deviation, 0..1, and most difference of mean colours, 0..1
+SAME = 0.05  # difference of colour in the pixel itself, 0..1, up to which it may be the background's
 
 
 def weigh_colours(
@@ -82,7 +86,30 @@ def decide_outline(
     reach = round(float(np.interp(_unlike(image, coarse, background), *OTHERWISE)))
     near, nearer = (cv2.dilate((coarse > 0.1).astype(np.uint8), disc(radius)) > 0 for radius in (reach, min(reach, FARTHEST_UNSEEN)))
     within = np.select([background.trust == 1, background.trust > 0], [near, nearer], coarse > 0.1)
-    return largest_part(np.where(within, found, 0), seed=coarse)
+    return largest_part(np.where(within & ~shows_background(image, background), found, 0), seed=coarse)
+
+
+def shows_background(image: UInt8[np.ndarray, "H W 3"], background: Background) -> Bool[np.ndarray, "H W"]:
+    """Where the known background's own pattern is to be seen: a chair's edge, a letter on the wall. Nobody wears it just there.
+
+    A coarse mask that reaches over such things is often sure of them, and their colour may be one that the person wears too. Where the
+    pattern is surely seen, and from there on as long as it likely is.
+    """
+    colour, plate = image / np.float32(255), background.colour.astype(np.float32)
+
+    def around(values: Float[np.ndarray, "H W *C"]) -> Float[np.ndarray, "H W *C"]:
+        return cv2.blur(values, (PATTERN, PATTERN), borderType=cv2.BORDER_REFLECT)
+
+    mean, mean_plate = around(colour), around(plate)
+    together, own, of_plate = (
+        (around(a * b) - mean_a * mean_b).sum(axis=-1)
+        for a, b, mean_a, mean_b in ((colour, plate, mean, mean_plate), (colour, colour, mean, mean), (plate, plate, mean_plate, mean_plate))
+    )
+    correlation = together / np.sqrt(np.maximum(own, 1e-6) * np.maximum(of_plate, 1e-6))
+    deviation, apart = np.sqrt(np.maximum(of_plate, 0)), np.linalg.norm(mean - mean_plate, axis=-1)
+    possible = (np.sqrt(((colour - plate) ** 2).mean(axis=-1)) < SAME) & (background.trust == 1)
+    surely, likely = (possible & (correlation > least) & (deviation > rough) & (apart < far) for least, rough, far in (SURELY, LIKELY))
+    return binary_propagation(surely, mask=surely | likely)
 
 
 def _unlike(image: UInt8[np.ndarray, "H W 3"], coarse: Float[np.ndarray, "H W"], background: Background) -> float:

@@ -124,6 +124,21 @@ def test_the_network_is_followed_as_far_as_the_background_is_known(monkeypatch: 
     assert np.flatnonzero(fine[60] > 0.5)[[0, -1]].tolist() == [60 - px, 99 + px]
 
 
+def test_a_thing_of_the_background_that_shows_its_pattern_is_taken_out_of_a_sure_mask():
+    wall, person = np.full((120, 160, 3), 150, np.uint8), np.zeros((120, 160), np.float32)
+    for row in range(32, 80, 8):
+        cv2.line(wall, (92, row), (130, row), (40, 40, 40), 2)  # the slats of a chair's back
+    person[20:110, 50:90] = 1
+    coarse = person.copy()
+    coarse[30:80, 90:125] = 1  # sure of the chair
+    image = np.where(person[..., None] > 0.5, np.uint8([60, 60, 130]), wall)
+    image[50:53, 55:85] = 40  # a dark stripe of the person's own
+    colours = person_colours(image[None], person[None])
+    with_pattern = decide_outline(image, coarse, background=known_place(wall), colours=colours)
+    assert (with_pattern > 0.5)[30:80, 94:125].mean() < 0.1
+    assert (with_pattern > 0.5)[22:108, 52:88].all()
+
+
 def test_where_the_background_is_not_as_it_was_the_mask_stays_near_the_coarse_one():
     image, wall, truth = hand()
     coarse = truth.copy()
