@@ -33,7 +33,7 @@ from tasks.artifacts import (
     ClipInfo, SubjectPaths, Truth, read_clip, read_frame, read_track, read_truth, replaced_folder, subject_paths, write_image, write_json, write_track,
 )  # fmt: skip
 from tasks.extract_frames import check_length, choose_lens, describe_clip, find_person, write_frames
-from tasks.fit_smpl import describe, detect, draw_sheet, fit, read_inputs, scenes_of, see, spreads_of, track_of
+from tasks.fit_smpl import KNOWN_FOCAL_SPREAD, describe, detect, draw_sheet, fit, read_inputs, scenes_of, see, spreads_of, track_of
 from tasks.fit_state import write_fit_state
 from tasks.make_demo import make_demo
 from tasks.refine_fit import refine
@@ -44,7 +44,7 @@ from tasks.video_file import open_video
 FPS = 10  # of the cast's films: every frame of them is fitted
 FILM = {"fps": FPS, "seconds": SECONDS, "novel_views": 2, "novel_pose_rows": 4}  # what differs from the demo's film
 DATA = ("data/", "work/", "results/", "${")  # dependencies that are made, not written
-PERFECT = {"landmark": 0.003, "offset": 0.003}  # of fit_smpl (share of the height, m) where landmarks are the true body's: what its joints lie beside the fitter's
+PERFECT_LANDMARK, PERFECT_OFFSET = 0.003, 0.003  # share of the height, m; where landmarks are the true body's: what its joints lie beside the fitter's
 STAGES = ("make_demo", "extract_frames", "segment_person", "fit_smpl")
 
 
@@ -89,7 +89,7 @@ class Variant:
     Attributes:
         focal: the guess of the focal length, as a share of the true one; None: as the pipeline guesses it.
         known: whether that is said to be known.
-        perfect: whether the landmarks are those of the true body rather than detected ones, and trusted to PERFECT.
+        perfect: whether the landmarks are those of the true body rather than detected ones, and trusted to PERFECT_LANDMARK and PERFECT_OFFSET.
         height: whether the person's height is said too.
     """
 
@@ -185,16 +185,54 @@ def _segment(member: Member, settings: Settings) -> None:
 
 def fit_variant(member: Member, name: str, settings: Settings, *, as_is: bool) -> Path:
     """Fit a member's frames in one of VARIANTS, unless that is current; returns the folder of track.npz and fit.json."""
-    folder = member.paths.fit if name == "fit" else member.paths.work / "fits" / name
+    folder = variant_paths(member, name).fit
     variant, keys = VARIANTS[name], stage_keys(settings, json.dumps(film_settings(member, settings).model_dump()))
-    key = keys["fit_smpl"] + repr(variant) + (str(PERFECT) if variant.perfect else "")
+    key = keys["fit_smpl"] + repr(variant) + (repr((PERFECT_LANDMARK, PERFECT_OFFSET)) if variant.perfect else "")
     _keep_current(member, name, key, folder / "track.npz", lambda: _fit(member, variant, folder, settings), as_is=as_is)
     return folder
 
 
+@dataclass(frozen=True)
+class VariantPaths(SubjectPaths):
+    """A member's folders, with another fit of the same frames and masks and what comes of that."""
+
+    variant: str
+
+    @property
+    def fit(self) -> Path:
+        return self.work / "fits" / self.variant
+
+    @property
+    def fit_refined(self) -> Path:
+        return self.work / "fits" / look_of(self.variant)
+
+
+def variant_paths(member: Member, name: str) -> SubjectPaths:
+    """Where the fit of one of VARIANTS is, and what is refined from it; the plain one's are the pipeline's own."""
+    return member.paths if name == "fit" else VariantPaths(member.paths.work, member.paths.results, name)
+
+
+def look_of(variant: str) -> str:
+    """What a fit in one of VARIANTS is called once it is refined on the look."""
+    return "look" if variant == "fit" else f"{variant}_look"
+
+
+def variant_settings(member: Member, variant: Variant, settings: Settings) -> Settings:
+    """The settings with what is known, and how well, in one of VARIANTS."""
+    fit, look = {}, {}
+    if variant.perfect:
+        fit |= {"landmark": PERFECT_LANDMARK, "offset": PERFECT_OFFSET}
+        look |= {"landmark": PERFECT_LANDMARK}
+    if variant.known:
+        look |= {"focal_spread": KNOWN_FOCAL_SPREAD}
+    if variant.height:
+        fit |= {"height": true_height(member)}
+    return settings.model_copy(update={"fit_smpl": settings.fit_smpl.model_copy(update=fit), "refine_fit": settings.refine_fit.model_copy(update=look)})
+
+
 def _fit(member: Member, variant: Variant, folder: Path, settings: Settings) -> None:
     paths, model = member.paths, load_body_model(settings.body.model, uv_path=settings.body.uv)
-    clip, body, chosen = read_inputs(paths), fit_body_of(model), settings.fit_smpl
+    clip, body, chosen = read_inputs(paths), fit_body_of(model), variant_settings(member, variant, settings).fit_smpl
     if variant.focal is not None:
         focal = variant.focal * float(true_K(member.truth(), clip.info)[0, 0])
         clip = replace(clip, info=replace(clip.info, focal_px=focal, focal_known=variant.known))
@@ -202,9 +240,6 @@ def _fit(member: Member, variant: Variant, folder: Path, settings: Settings) -> 
     if variant.perfect:
         points = true_landmarks(member, clip.info, model)
         detected = Detected(points, np.ones(points.shape[:2]), detected.points_world, {})
-        chosen = chosen.model_copy(update=PERFECT)
-    if variant.height:
-        chosen = chosen.model_copy(update={"height": true_height(member)})
     seen = see(detected, clip, chosen)
     start, clock = time.perf_counter(), time.process_time()
     state = fit(body, seen, clip, chosen)
@@ -218,21 +253,22 @@ def _fit(member: Member, variant: Variant, folder: Path, settings: Settings) -> 
         write_image(part / "overlay.png", draw_sheet(scenes_of(clip, body, seen, state, score)))
 
 
-def refine_on_look(member: Member, settings: Settings, *, as_is: bool) -> Path:
-    """Take a member's fit through the stage refine_fit, unless that is current; returns the folder of track.npz and refined.json."""
-    folder = member.paths.fit_refined
-    keys = stage_keys(settings, json.dumps(film_settings(member, settings).model_dump()))
+def refine_on_look(member: Member, settings: Settings, *, variant: str = "fit", as_is: bool) -> Path:
+    """Take a member's fit in one of VARIANTS through the stage refine_fit, unless that is current; returns the folder of track.npz and refined.json."""
+    paths = variant_paths(member, variant)
+    folder, keys = paths.fit_refined, stage_keys(settings, json.dumps(film_settings(member, settings).model_dump()))
+    settings = variant_settings(member, VARIANTS[variant], settings)
     key = keys["fit_smpl"] + settings.refine_fit.model_dump_json()
 
     def make() -> None:
         start, clock = time.perf_counter(), time.process_time()
-        refined = refine(member.paths, read_track(member.paths.fit / "track.npz", made_by="fit_smpl"), settings)
+        refined = refine(paths, read_track(paths.fit / "track.npz", made_by="fit_smpl"), settings)
         seconds = {"wall": round(time.perf_counter() - start, 1), "processor": round(time.process_time() - clock, 1)}
         with replaced_folder(folder) as part:
             write_track(part / "track.npz", refined.track)
             write_json(part / "refined.json", refined.record | {"seconds": seconds})
 
-    _keep_current(member, "look", key, folder / "track.npz", make, as_is=as_is)
+    _keep_current(member, look_of(variant), key, folder / "track.npz", make, as_is=as_is)
     return folder
 
 

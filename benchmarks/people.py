@@ -2,7 +2,7 @@
 
     python -m benchmarks.people                                    the fit of everybody
     python -m benchmarks.people --perfect-points --focal-wrong     also the optimiser's own floor, without and with the height, and a focal length 1.5 times too long
-    python -m benchmarks.people --look                             also refined on what the person looks like
+    python -m benchmarks.people --look                             also refined on what the person looks like; with --perfect-points these too, the height known
     python -m benchmarks.people --train                            also after joint refinement (stage 1 of the preset), with the avatar's scores
     python -m benchmarks.people --people ada bela --as-is          two of them; what is there counts as current
 
@@ -27,7 +27,7 @@ from jaxtyping import Bool, Float
 from scipy.spatial.transform import Rotation
 
 from benchmarks.body_fit import SEGMENTS, compare, fitted_joints, true_joints
-from benchmarks.cast import MEMBERS, VARIANTS, Member, fit_variant, prepare, refine_on_look, true_bodies, true_height, true_K
+from benchmarks.cast import MEMBERS, VARIANTS, Member, fit_variant, look_of, prepare, refine_on_look, true_bodies, true_height, true_K
 from model.body.body_model import load_body_model
 from model.body.track import BodyTrack
 from model.fitting.outline import render_faces, shrink_masks
@@ -41,6 +41,8 @@ LIMBS = {"left arm": (16, 18, 20), "right arm": (17, 19, 21), "left leg": (1, 4,
 SLOPE = 0.26  # sine of 15 degrees out of the picture's plane; a bone that slopes less has no side
 TURNED = 90.0  # degrees of heading from which on a body faces the wrong way
 LONGEST_WRONG_SIDE = 5  # frames
+LOOKED_AT = ("fit", "perfect_points_height")  # variants that are also refined on the look, where that is asked for
+LOOKS = tuple(look_of(name) for name in LOOKED_AT)
 TARGETS = {  # of docs/accuracy.md; means over all people
     "fit": {"mpjpe": 60.0, "pa": 40.0}, "turntable": {"mpjpe": 40.0, "pa": 25.0}, "perfect_points": {"mpjpe": 20.0, "pa": 10.0},
     "refined": {"mpjpe": 40.0, "pa": 28.0}, "focal_wrong_worse": 5.0, "height_cm": 3.0, "iou_below_ceiling": 0.015,
@@ -61,7 +63,8 @@ def main() -> None:
         prepare(member, settings, as_is=arguments.as_is)
         row = {variant: measure(member, fit_variant(member, variant, settings, as_is=arguments.as_is), settings) for variant in variants}
         if arguments.look or arguments.train:
-            row["look"] = measure_look(member, refine_on_look(member, settings, as_is=arguments.as_is), settings)
+            looked = [name for name in LOOKED_AT if name in variants]
+            row |= {look_of(name): measure_look(member, refine_on_look(member, settings, variant=name, as_is=arguments.as_is), settings) for name in looked}
         if arguments.train:
             row["refined"] = refine(member, settings)
         report["people"][name] = before.get(name, {}) | row
@@ -84,7 +87,7 @@ def read_arguments() -> argparse.Namespace:
 
 def asked_by(variant: str) -> str:
     """The argument that asks for a variant, and the target that it is held to: a known height comes with perfect points."""
-    return variant.removesuffix("_height")
+    return variant.removesuffix("_look").removesuffix("_height")
 
 
 def measure(member: Member, folder: Path, settings: Settings) -> dict[str, object]:
@@ -226,13 +229,13 @@ def line(name: str, row: dict) -> str:
         f" (at the known distance {100 * (fit['height_at_known_distance_m'] - fit['true_height_m']):+.1f})",
         f"IoU {fit['iou']:.3f} of {fit['iou_ceiling']:.3f}  flipped {fit['flipped_frames']}  wrong side {frames} ({limb})  {fit['processor_seconds_per_frame']:.2f} processor s/frame",
     ]  # fmt: skip
-    others = (f"{k} {row[k]['mpjpe']:.1f} / {row[k]['pa']:.1f}" for k in (*VARIANTS, "look", "refined") if k != "fit" and k in row)
+    others = (f"{k} {row[k]['mpjpe']:.1f} / {row[k]['pa']:.1f}" for k in (*VARIANTS, *LOOKS, "refined") if k != "fit" and k in row)
     return "  ".join([*parts, *others])
 
 
 def print_means(people: dict[str, dict]) -> None:
     """Means over the people, beside their targets."""
-    for name in (*VARIANTS, "look", "refined"):
+    for name in (*VARIANTS, *LOOKS, "refined"):
         rows = [row[name] for row in people.values() if name in row]
         if rows:
             mpjpe, pa = (np.mean([row[k] for row in rows]) for k in ("mpjpe", "pa"))

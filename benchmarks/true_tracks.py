@@ -31,7 +31,7 @@ from model.fitting.kinematics import SurfacePoints
 from model.fitting.objective import BodyFitProblem
 from model.fitting.observations import FitState
 from tasks.artifacts import ClipInfo, Truth, read_clip, read_track, read_truth, subject_paths
-from tasks.fit_state import spreads_of
+from tasks.fit_state import refine_spreads
 from tasks.make_demo import DEMO, prepare
 from tasks.refine_fit import read_inputs
 from tasks.settings import Settings, load_settings
@@ -113,7 +113,7 @@ def adjust_once(clip: Clip, state: FitState, followed: list, settings: Settings)
     options = settings.refine_fit.options
     surface, tracks = attach(clip, state, followed, options.strength.last)
     pulls = pair_outlines(clip.body, clip.seen, clip.silhouettes, state, OUTLINE_RADIUS * clip.seen.height_px)
-    problem = BodyFitProblem(clip.body, clip.seen, spreads_of(settings.fit_smpl), pulls=pulls)
+    problem = BodyFitProblem(clip.body, clip.seen, refine_spreads(settings), pulls=pulls)
     start = BundleState(state, torch.zeros_like(surface.vertices))
     return adjust(BundleProblem(problem, surface, tracks, shift_spread=options.point_spread.first), start, steps=STEPS).body
 

@@ -14,7 +14,7 @@ import torch
 from model.fitting.objective import Spreads
 from model.fitting.observations import FitState, Observations
 from tasks.artifacts import read_npz, write_npz
-from tasks.settings import FitSmplSettings
+from tasks.settings import FitSmplSettings, Settings
 
 SEEN, SOLVED = "seen_", "solved_"
 
@@ -42,3 +42,9 @@ def read_fit_state(path: Path) -> tuple[Observations, FitState]:
 def spreads_of(settings: FitSmplSettings) -> Spreads:
     """The strength of each term of the fit."""
     return Spreads(**settings.model_dump(exclude={"focal_spread", "import_track", "import_refine", "hands_and_face"}))
+
+
+def refine_spreads(settings: Settings) -> Spreads:
+    """The same as refine_fit has them: landmarks and silhouettes looser, beside points of the look that tell more."""
+    section = settings.refine_fit
+    return dataclasses.replace(spreads_of(settings.fit_smpl), landmark=section.landmark, outline=section.outline)

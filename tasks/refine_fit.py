@@ -42,7 +42,7 @@ from tasks.artifacts import (
     write_track,
 )
 from tasks.errors import Interrupted, run_stage
-from tasks.fit_state import read_fit_state, spreads_of
+from tasks.fit_state import read_fit_state, refine_spreads
 from tasks.options import options_from
 from tasks.progress import progress_bar
 from tasks.settings import Settings, load_settings
@@ -84,7 +84,7 @@ def refine(paths: SubjectPaths, fitted: BodyTrack, settings: Settings) -> Refine
     """Refine the fit, from the newest checkpoint on; keep the fit where it turns out to lie better on the masks."""
     section, backend = settings.refine_fit, settings.render.backend
     clip, state = read_inputs(paths, fitted, settings)
-    spreads = spreads_of(settings.fit_smpl)
+    spreads = refine_spreads(settings)
     look = settings.presets[section.look].train_stage1
     device = find_device(backend)
     torch.manual_seed(settings.seed)

@@ -173,6 +173,8 @@ class RefineFitSettings(Section):
     look: str
     resolution: PositiveInt
     map_resolution: int = Field(ge=16, le=256)
+    landmark: PositiveFloat
+    outline: PositiveFloat
     focal_spread: PositiveFloat
     options: RefineSection
 

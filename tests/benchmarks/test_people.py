@@ -11,7 +11,7 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from benchmarks.accuracy_page import END, PAGE, START, WORDS, judged, tables
-from benchmarks.cast import FILM, MEMBERS, Member, _keep_current, film_settings, stage_keys, true_K
+from benchmarks.cast import FILM, MEMBERS, VARIANTS, Member, _keep_current, film_settings, stage_keys, true_height, true_K, variant_paths, variant_settings
 from benchmarks.people import heading_errors, known_distance_height, longest_run, wrong_sides
 from benchmarks.quality import for_person
 from tasks.artifacts import subject_paths
@@ -160,3 +160,17 @@ def test_the_page_shows_every_person_and_what_was_not_run() -> None:
     text = tables(report)
     assert "| one | 50 / 30 | not run |" in text and "| two | 50 / 30 | 33 / 30 |" in text
     assert all(mark in PAGE.read_text(encoding="utf-8") for mark in (START, END))
+
+
+def test_what_a_variant_knows_its_refinement_on_the_look_knows_too() -> None:
+    settings, member = load_settings(), MEMBERS["ada"]
+    knowing = variant_settings(member, VARIANTS["perfect_points_height"], settings)
+    assert knowing.fit_smpl.height == true_height(member) and knowing.fit_smpl.landmark == knowing.refine_fit.landmark < settings.refine_fit.landmark
+    assert knowing.refine_fit.focal_spread < settings.refine_fit.focal_spread
+    assert variant_settings(member, VARIANTS["fit"], settings) == settings
+
+
+def test_a_variant_shares_frames_and_masks_and_nothing_else() -> None:
+    own, other = MEMBERS["ada"].paths, variant_paths(MEMBERS["ada"], "perfect_points")
+    assert (other.frames, other.masks) == (own.frames, own.masks)
+    assert len({own.fit, own.fit_refined, other.fit, other.fit_refined}) == 4

@@ -116,6 +116,23 @@ def test_after_the_rounds_the_motion_adjusts_to_carried_places(subject: SubjectP
     assert torch.allclose(read_track(subject.fit_refined / "track.npz", made_by="x").transl, scene.truth.transl.float() + 0.58, atol=1e-5)
 
 
+def test_landmarks_and_outlines_are_held_to_as_loosely_as_this_stage_says(
+    subject: SubjectPaths, rounds: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held_to, kept = [], refine_fit.refine_on_appearance
+
+    def refine(clip, avatar, state, spreads, *others, **named):
+        held_to.append(spreads)
+        return kept(clip, avatar, state, spreads, *others, **named)
+
+    monkeypatch.setattr(refine_fit, "refine_on_appearance", refine)
+    refine_fit.main()
+    settings = load_settings()
+    own, of_fit = settings.refine_fit, settings.fit_smpl
+    assert (held_to[0].landmark, held_to[0].outline, held_to[0].prior) == (own.landmark, own.outline, of_fit.prior)
+    assert own.landmark > of_fit.landmark and own.outline > of_fit.outline
+
+
 def test_an_interrupted_refinement_goes_on_where_it_was(
     subject: SubjectPaths, scene: Scene, rounds: list[int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
