@@ -29,8 +29,8 @@ WIDE, MIDDLE = 0.35, 0.15  # radii of the robust kernel on the way to its final 
 ROUGH_STEPS, JOINT_STEPS, FINAL_STEPS = 20, 15, 25
 STEPS_PER_OUTLINE = 4
 OUTLINE_RADII = (0.08, 0.08, 0.06, 0.05, 0.04, 0.04)  # how far outlines may lie apart, share of the person's height
-LAST_ROUNDS = 3  # after those, of the motion alone
-CLOSER_LANDMARK, CLOSER_OUTLINE = 2 / 3, 0.6  # of their spreads, in the last rounds
+LAST_ROUNDS = 4  # after those, of the motion alone
+CLOSER_LANDMARK, CLOSER_OUTLINE = 0.55, 0.4  # of their spreads, in the last rounds
 SKINNED_AT_ONCE = 120  # frames whose surface is held at a time: all of a minute would take a gigabyte
 NUM_MARKS = 2 + 3 + len(OUTLINE_RADII) + LAST_ROUNDS  # how often on_progress is told
 

@@ -23,9 +23,10 @@ from torch import Tensor
 from model.avatar import Attributes, Avatar
 from model.body.track import BodyTrack
 from model.fitting import terms
-from model.fitting.kinematics import pose_skeleton
+from model.fitting.kinematics import place, pose_skeleton
 from model.fitting.objective import FitBody, Spreads
-from model.fitting.observations import FitState, Observations
+from model.fitting.observations import FitState, Observations, bone_mixtures
+from model.fitting.rotations import rotation_from_vector, unit
 from model.fitting.starts import LIMBS, Limb, aim_limb, cheapest_path, limb_aims, limb_cost, limb_jumps, settle
 from model.losses import composite
 from model.pose import BodyPose
@@ -38,6 +39,7 @@ COLOUR_SPREAD = 0.1  # 0..1, usual difference of a drawing that is right
 INDEPENDENT = 0.012  # of the person's height, side of the square whose pixels err together
 MOST_EVIDENCE = 8.0  # of one frame; a limb that is drawn in the wrong place either way says little, however much it differs
 DIRECTION_UNKNOWN = 1e3  # rad
+OWN_DIRECTION = 0.35  # rad, by which bones may turn from a way's own directions while it settles
 NOTICEABLE = 0.05  # m by which a joint of the limb has to move for a way to be worth drawing
 
 
@@ -107,10 +109,18 @@ def limb_from(pose: Float[Tensor, "F J-1 3"], other: Float[Tensor, "F J-1 3"], l
 
 
 def settled_ways(body: FitBody, seen: Observations, spreads: Spreads, state: FitState, limb: Limb) -> list[Float[Tensor, "F J-1 3"]]:
-    """Poses with one limb as it is, its upper bone mirrored in depth, its lower bone, and both, each settled on the landmarks."""
-    starts = [state.body_pose, *mirrored_ways(body, state, limb)]
-    K = len(starts)
-    settled, _ = settle(body, seen, spreads, dataclasses.replace(state.repeat(K), body_pose=torch.cat(starts)), K)
+    """Poses with one limb as it is, its upper bone mirrored in depth, its lower bone, and both, each settled on the landmarks.
+
+    Each is held near its own directions: a bone that slopes too little, because the body is not yet known, would slide from the mirrored side
+    back to what is usual.
+    """
+    poses = [state.body_pose, *mirrored_ways(body, state, limb)]
+    K = len(poses)
+    starts = dataclasses.replace(state.repeat(K), body_pose=torch.cat(poses))
+    posed = pose_skeleton(body.skeleton, starts.betas, starts.root, starts.transl, starts.body_pose)
+    bones = unit(bone_mixtures() @ place(terms.with_offsets(body.landmarks, starts.offsets), posed, starts.betas))
+    own = dataclasses.replace(seen.repeat(K), directions=bones @ rotation_from_vector(starts.lean[None])[0])
+    settled, _ = settle(body, own, dataclasses.replace(spreads, direction=OWN_DIRECTION), starts)
     return list(settled.body_pose.unflatten(0, (K, -1)))
 
 

@@ -127,7 +127,7 @@ def choose_heading(body: FitBody, seen: Observations, spreads: Spreads, state: F
     yaw = torch.atan2(left[:, 2], left[:, 0])
     ways = torch.stack([yaw, -yaw, yaw + torch.pi])
     starts = replace(state.repeat(3), root=upright_rotation(ways.flatten()))
-    settled, cost = settle(body, seen, spreads, starts, 3)
+    settled, cost = settle(body, seen.repeat(3), spreads, starts)
     heading = settled.root[:, :, 0].unflatten(0, (3, F)).transpose(0, 1)
     turned = torch.acos((heading[:-1, :, None] * heading[1:, None]).sum(-1).clamp(-1, 1))
     rate = turned / (seen.times[1:] - seen.times[:-1])[:, None, None]
@@ -135,18 +135,18 @@ def choose_heading(body: FitBody, seen: Observations, spreads: Spreads, state: F
     return settled.frames(path * F + torch.arange(F))
 
 
-def settle(body: FitBody, seen: Observations, spreads: Spreads, starts: FitState, ways: int) -> tuple[FitState, Tensor]:
+def settle(body: FitBody, seen: Observations, spreads: Spreads, starts: FitState) -> tuple[FitState, Tensor]:
     """Let every start of every frame slide into its own minimum, some frames at a time.
 
     Args:
-        starts: so many ways after each other, each for all frames.
+        starts: several ways after each other, each for all frames. seen: what each of them is held to, in the same order.
 
     Returns:
         The states in the same order, and what each costs.
     """
-    many, settled, costs = seen.repeat(ways), [], []
-    for rows in torch.arange(len(many.times)).split(SETTLED_AT_ONCE):
-        problem = BodyFitProblem(body, many.frames(rows), spreads, smooth=False, only_motion=True)
+    settled, costs = [], []
+    for rows in torch.arange(len(seen.times)).split(SETTLED_AT_ONCE):
+        problem = BodyFitProblem(body, seen.frames(rows), spreads, smooth=False, only_motion=True)
         state, cost = minimise_each_frame(problem, starts.frames(rows), lambda mask, a, b: a.where(mask, b), steps=SETTLING_STEPS)
         settled.append(state)
         costs.append(cost)
@@ -268,9 +268,9 @@ def choose_limbs(
         transl=torch.cat([w.transl for w in ways]),
         body_pose=torch.cat([w.body_pose for w in ways]),
     )
-    settled, _ = settle(body, seen, spreads, starts, K)
-    on_step()
     many, pose, paths = seen.repeat(K), state.body_pose.clone(), []
+    settled, _ = settle(body, many, spreads, starts)
+    on_step()
     for limb in LIMBS:
         cost, joints = limb_cost(body, many, spreads, settled, limb)
         path = cheapest_path(cost.unflatten(0, (K, F)).T, limb_jumps(joints.unflatten(0, (K, F)).transpose(0, 1), seen.times))
