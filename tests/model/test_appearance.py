@@ -19,8 +19,9 @@ from model.fitting.fit import Silhouettes, pair_outlines, pose_state
 from model.fitting.held_out import heldout_psnr
 from model.fitting.objective import BodyFitProblem
 from model.fitting.observations import FitState
+from model.fitting.rotations import unit
 from model.fitting.score import body_height
-from model.fitting.sides import Pictures, choose_sides, mirrored_ways
+from model.fitting.sides import Pictures, choose_sides, mirrored_ways, settled_ways
 from model.fitting.solver import minimise
 from model.fitting.starts import LIMBS
 from model.pose import track_pose
@@ -135,7 +136,7 @@ def test_a_forearm_on_the_wrong_side_is_put_right_by_its_drawing_also_where_ther
     start = dataclasses.replace(scene.truth, body_pose=mirrored)
     chosen, changed, other = sides_chosen(clip, scene, painted, start, scene.truth, rows=[k for k in range(12) if k != 5])
     before, offered, after = (scene.error_mm(state)[wrong, 20] for state in (start, other, chosen))
-    assert before.min() > 90 and (offered < before - 70).all() and after.max() < 1, (before, offered, after)
+    assert before.min() > 90 and (offered < 0.6 * before).all() and after.max() < 1, (before, offered, after)
     assert changed == len(wrong)
     assert torch.equal(chosen.body_pose[:4, elbow], scene.truth.body_pose[:4, elbow])
 
@@ -153,6 +154,20 @@ def test_limbs_on_the_right_side_stay(clip: Clip, scene: Scene, painted) -> None
     mirrored = dataclasses.replace(scene.truth, body_pose=mirrored_ways(scene.body, scene.truth, LIMBS[0])[1])
     chosen, changed, _ = sides_chosen(clip, scene, painted, scene.truth, mirrored, rows=list(range(12)))
     assert changed == 0 and torch.equal(chosen.body_pose, scene.truth.body_pose)
+
+
+def test_a_mirrored_arm_stays_on_its_side_while_it_settles_though_another_is_usual() -> None:
+    scene, limb = make_scene(12, fps=6.0), LIMBS[0]
+    ways = settled_ways(scene.body, scene.seen, dataclasses.replace(SPREADS, landmark=0.02, prior=0.6), scene.truth, limb)
+
+    def slope_and_place(pose: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        joints = pose_state(scene.body, dataclasses.replace(scene.truth, body_pose=pose)).joints
+        shoulder, elbow = joints[:, limb.joints[0]], joints[:, limb.joints[1]]
+        return (unit(elbow - shoulder) * unit(shoulder)).sum(-1), FOCAL * elbow[:, :2] / elbow[:, 2:]
+
+    (true, drawn), (mirrored, drawn_mirrored) = (slope_and_place(pose) for pose in (scene.truth.body_pose, ways[1]))
+    assert (true < -0.15).all() and (mirrored > 0.05).all(), (true, mirrored)
+    assert (drawn - drawn_mirrored).norm(dim=-1).max() < 0.03 * scene.seen.height_px
 
 
 @pytest.mark.slow
