@@ -92,8 +92,8 @@ def decide_outline(
 def shows_background(image: UInt8[np.ndarray, "H W 3"], background: Background) -> Bool[np.ndarray, "H W"]:
     """Where the known background's own pattern is to be seen: a chair's edge, a letter on the wall. Nobody wears it just there.
 
-    A coarse mask that reaches over such things is often sure of them, and their colour may be one that the person wears too. Where the
-    pattern is surely seen, and from there on as long as it likely is.
+    A coarse mask that reaches over such things is often sure of them, and their colour may be one that the person wears too. It is
+    taken from where the pattern is surely seen as far as it likely is.
     """
     colour, plate = image / np.float32(255), background.colour.astype(np.float32)
 
