@@ -13,6 +13,7 @@ Axes: F frames, T of them trained on, N points of the avatar. Camera axes are th
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -155,7 +156,7 @@ def refine_on_appearance(
         reshape(avatar, clip.model, state.betas)
         if number in options.side_rounds:
             state = turn_sides(
-                clip, avatar, attributes, state, spreads, options, strength=strength, point_spread=point_spread, seed=seed + number, backend=backend
+                clip, avatar, attributes, state, spreads, training, options, strength=strength, point_spread=point_spread, seed=seed + number, backend=backend
             )
         on_round(Round(number, state, off_px))
         if stop_asked():
@@ -164,7 +165,7 @@ def refine_on_appearance(
 
 
 def turn_sides(
-    clip: Clip, avatar: Avatar, attributes: Attributes, state: FitState, spreads: Spreads, options: RefineOptions,
+    clip: Clip, avatar: Avatar, attributes: Attributes, state: FitState, spreads: Spreads, training: TrainingOptions, options: RefineOptions,
     *, strength: float, point_spread: float, seed: int, backend: str,
 ) -> FitState:  # fmt: skip
     """Choose each limb's side of depth anew (sides.py); all else stays."""
@@ -174,8 +175,14 @@ def turn_sides(
         tracks, _ = follow(clip, avatar, attributes, track, options, strength=strength, seed=seed, backend=backend)
         return adjust_motion(clip, avatar, attributes, motion, tracks, spreads, options, point_spread=point_spread, only_motion=True)
 
+    def learned_on(motion: FitState) -> Pictures:
+        track, own = as_track(clip.track, clip.seen, motion), copy.deepcopy(avatar)
+        learn(clip, own, track, training, options, 1, backend=backend, seed=seed, stop_asked=lambda: False)  # as in a later round
+        with torch.no_grad():
+            return Pictures(clip.frames, track, own, own.attributes(), backend)
+
     pictures = Pictures(clip.frames, as_track(clip.track, clip.seen, state), avatar, attributes, backend)
-    return choose_sides(clip.body, clip.seen, spreads, state, pictures, adjusted)[0]
+    return choose_sides(clip.body, clip.seen, spreads, state, pictures, adjusted, learned_on)[0]
 
 
 def learn(

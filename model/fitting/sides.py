@@ -45,7 +45,13 @@ NOTICEABLE = 0.05  # m by which a joint of the limb has to move for a way to be 
 
 @dataclass(frozen=True)
 class Pictures:
-    """What drawings are compared with, and how they are made."""
+    """What drawings are compared with, and how they are made.
+
+    Attributes:
+        frames: the pictures.
+        track: how the body is turned and placed on which limbs are drawn.
+        avatar, attributes: the look.
+    """
 
     frames: TrainingFrames
     track: BodyTrack
@@ -55,19 +61,22 @@ class Pictures:
 
 
 def choose_sides(
-    body: FitBody, seen: Observations, spreads: Spreads, state: FitState, pictures: Pictures, adjust: Callable[[FitState], FitState]
-) -> tuple[FitState, int]:
+    body: FitBody, seen: Observations, spreads: Spreads, state: FitState, pictures: Pictures,
+    adjust: Callable[[FitState], FitState], learn_on: Callable[[FitState], Pictures],
+) -> tuple[FitState, int]:  # fmt: skip
     """Settle for each limb and frame on the side that the pictures, the pose prior and the limb's speed prefer together.
 
     The motion has been adjusted to the pictures, and a limb that is merely mirrored has not: drawn a few pixels off, the right
     side often loses to a wrong one. So sides are compared on equal terms first, each settled on the landmarks alone, also the one
     that the limb is on; the motion with those that win is adjusted as well; and of the two each limb takes the better in each frame.
+    Then each is drawn by a look that has learned on it: one that has learned on a wrong side only confirms it.
 
     What the landmarks say of directions in depth does not count here; in frames without a picture the neighbours decide.
 
     Args:
         pictures: their track is `state`.
         adjust: to the pictures, from any motion.
+        learn_on: the same frames with a look that has learned on a motion for a little longer.
 
     Returns:
         The state, and in how many frames (counted for each limb) another way was taken.
@@ -76,20 +85,21 @@ def choose_sides(
     frames, turned = torch.arange(len(seen.times)), state.body_pose
     for limb in LIMBS:
         ways = settled_ways(body, seen, spreads, state, limb)
-        path = best_ways(body, seen, spreads, state, limb, ways, pictures)
+        path = best_ways(body, seen, spreads, state, limb, ways, [pictures] * len(ways))
         turned = limb_from(turned, torch.stack(ways)[path, frames], limb)
-    other = adjust(dataclasses.replace(state, body_pose=turned)).body_pose
-    pose, changed = state.body_pose, 0
+    adjusted = adjust(dataclasses.replace(state, body_pose=turned))
+    looks = [learn_on(state), learn_on(adjusted)]
+    other, pose, changed = adjusted.body_pose, state.body_pose, 0
     for limb in LIMBS:
         ways = [state.body_pose, other]
-        path = best_ways(body, seen, spreads, state, limb, ways, pictures)
+        path = best_ways(body, seen, spreads, state, limb, ways, looks)
         pose = limb_from(pose, torch.stack(ways)[path, frames], limb)
         changed += int((path > 0).sum())
     return dataclasses.replace(state, body_pose=pose), changed
 
 
 def best_ways(
-    body: FitBody, seen: Observations, spreads: Spreads, state: FitState, limb: Limb, poses: list[Float[Tensor, "F J-1 3"]], pictures: Pictures
+    body: FitBody, seen: Observations, spreads: Spreads, state: FitState, limb: Limb, poses: list[Float[Tensor, "F J-1 3"]], looks: list[Pictures]
 ) -> Int[Tensor, "F"]:
     """Which of some poses has the limb best in each frame, by picture, prior and speed together; all else is as in the state."""
     K = len(poses)
@@ -98,7 +108,7 @@ def best_ways(
     cost, outer = (t.unflatten(0, (K, -1)).transpose(0, 1) for t in limb_cost(body, seen.repeat(K), spreads, stacked, limb))
     joints = pose_skeleton(body.skeleton, stacked.betas, stacked.root, stacked.transl, stacked.body_pose).joints
     places = joints[:, list(limb.joints)].unflatten(0, (K, -1)).transpose(0, 1)
-    return cheapest_path(cost + picture_costs(seen, state, ways, places, pictures), limb_jumps(outer, seen.times))
+    return cheapest_path(cost + picture_costs(seen, state, ways, places, looks), limb_jumps(outer, seen.times))
 
 
 def limb_from(pose: Float[Tensor, "F J-1 3"], other: Float[Tensor, "F J-1 3"], limb: Limb) -> Float[Tensor, "F J-1 3"]:
@@ -132,7 +142,7 @@ def mirrored_ways(body: FitBody, state: FitState, limb: Limb) -> list[Float[Tens
 
 
 def picture_costs(
-    seen: Observations, state: FitState, ways: list[Float[Tensor, "F J-1 3"]], places: Float[Tensor, "F K 3 3"], pictures: Pictures
+    seen: Observations, state: FitState, ways: list[Float[Tensor, "F J-1 3"]], places: Float[Tensor, "F K 3 3"], looks: list[Pictures]
 ) -> Float[Tensor, "F K"]:
     """How much worse each way's drawing matches each frame than the first one's, half squared spreads; 0 where there is no frame.
 
@@ -140,26 +150,28 @@ def picture_costs(
 
     Args:
         places: of the limb's three joints in each way, m, camera axes.
+        looks: what draws each way; their frames are the same.
     """
     differs = ((places - places[:, :1]).norm(dim=-1) > NOTICEABLE).any(-1)
     differs[:, 0] = True
     costs = torch.zeros(places.shape[:2], dtype=torch.float64).masked_fill(~differs, torch.inf)
     pixels, _ = terms.project(places, seen.focal_px * state.log_focal.exp(), seen.principal)
-    for k, row in enumerate(pictures.frames.rows.tolist()):
+    frames, track = looks[0].frames, looks[0].track
+    for k, row in enumerate(frames.rows.tolist()):
         drawn = torch.nonzero(differs[row]).squeeze(-1).tolist()
-        window = _window(pixels[row, drawn], MARGIN * seen.height_px, pictures)
+        window = _window(pixels[row, drawn], MARGIN * seen.height_px, track)
         if len(drawn) == 1 or window is None:
             continue
-        image, mask = pictures.frames.picture(k, window)
+        image, mask = frames.picture(k, window)
         wanted = composite(image, mask, torch.full((3,), BACKGROUND)).numpy()
-        errors = [_difference(pictures, ways[way][row], row, window, wanted, seen.height_px) for way in drawn]
+        errors = [_difference(looks[way], ways[way][row], row, window, wanted, seen.height_px) for way in drawn]
         costs[row, drawn] = (torch.tensor(errors, dtype=torch.float64) - errors[0]).clamp(-MOST_EVIDENCE, MOST_EVIDENCE)
     return costs
 
 
-def _window(pixels: Float[Tensor, "K 3 2"], margin: float, pictures: Pictures) -> tuple[int, int, int, int] | None:
+def _window(pixels: Float[Tensor, "K 3 2"], margin: float, track: BodyTrack) -> tuple[int, int, int, int] | None:
     """x, y, width and height of the part of the picture that shows a limb in some ways; None where it lies outside."""
-    size = torch.tensor([pictures.track.width, pictures.track.height])
+    size = torch.tensor([track.width, track.height])
     low = (pixels.flatten(0, 1).amin(0) - margin).floor().long().clamp_min(0)
     high = torch.minimum((pixels.flatten(0, 1).amax(0) + margin).ceil().long(), size)
     width, height = (high - low).tolist()

@@ -126,7 +126,7 @@ def sides_chosen(
         asked.append(motion)
         return adjusted
 
-    return *choose_sides(scene.body, scene.seen, SPREADS, state, pictures, adjust), asked[0]
+    return *choose_sides(scene.body, scene.seen, SPREADS, state, pictures, adjust, lambda motion: pictures), asked[0]
 
 
 def test_a_forearm_on_the_wrong_side_is_put_right_by_its_drawing_also_where_there_is_no_frame(clip: Clip, scene: Scene, painted) -> None:
@@ -141,12 +141,30 @@ def test_a_forearm_on_the_wrong_side_is_put_right_by_its_drawing_also_where_ther
     assert torch.equal(chosen.body_pose[:4, elbow], scene.truth.body_pose[:4, elbow])
 
 
+def test_each_of_two_motions_is_drawn_by_the_look_that_has_learned_on_it(clip: Clip, scene: Scene, painted) -> None:
+    avatar, look = painted
+    spoilt = dataclasses.replace(look, albedo=1 - look.albedo)
+    mirrored = scene.truth.body_pose.clone()
+    mirrored[4:8] = mirrored_ways(scene.body, scene.truth, LIMBS[0])[1][4:8]
+    start = dataclasses.replace(scene.truth, body_pose=mirrored)
+
+    def chosen(look_of_wrong: Attributes, look_of_right: Attributes) -> int:
+        def learn_on(motion: FitState) -> Pictures:
+            learned = look_of_right if motion is scene.truth else look_of_wrong
+            return Pictures(clip.frames, as_track(clip.track, scene.seen, start), avatar, learned, "cpu")
+
+        return choose_sides(scene.body, scene.seen, SPREADS, start, learn_on(start), lambda _: scene.truth, learn_on)[1]
+
+    assert chosen(look_of_wrong=spoilt, look_of_right=look) == 4
+    assert chosen(look_of_wrong=look, look_of_right=spoilt) == 0
+
+
 def test_an_arm_that_was_lost_for_a_frame_is_brought_back(clip: Clip, scene: Scene, painted) -> None:
     avatar, look = painted
     lost = scene.truth.body_pose.clone()
     lost[6, LIMBS[0].joints[0] - 1, 2] += 2.0  # thrown up
     start = dataclasses.replace(scene.truth, body_pose=lost)
-    chosen = turn_sides(clip, avatar, look, start, SPREADS, OPTIONS, strength=200.0, point_spread=0.03, seed=0, backend="cpu")
+    chosen = turn_sides(clip, avatar, look, start, SPREADS, TRAINING, OPTIONS, strength=200.0, point_spread=0.03, seed=0, backend="cpu")
     assert scene.error_mm(start)[6, 20] > 400 and scene.error_mm(chosen)[6, 20] < 120
 
 
