@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import Float
 
 from model.avatar import Avatar
 from model.body.body_model import BodyModel, load_body_model
@@ -129,7 +130,7 @@ def refine(paths: SubjectPaths, fitted: BodyTrack, settings: Settings) -> Refine
             if found is None:
                 raise Interrupted("refine_fit stopped while it judged the refined fit, which is kept; run the same command again to go on")
             psnrs.append(found)
-            show(done + 1, f"{found:.2f} dB on frames that were not learned from")
+            show(done + 1, f"{found.mean():.2f} dB on frames that were not learned from")
     return judge(clip, fitted, refined, spreads, before, state, off, psnrs)
 
 
@@ -185,28 +186,35 @@ def kept_frames(paths: SubjectPaths, track: BodyTrack, settings: Settings) -> Tr
 
 
 def judge(
-    clip: Clip, fitted: BodyTrack, refined: BodyTrack, spreads: Spreads, before: FitState, after: FitState, off: list[float], psnrs: list[float]
+    clip: Clip, fitted: BodyTrack, refined: BodyTrack, spreads: Spreads, before: FitState, after: FitState, off: list[float], psnrs: list[np.ndarray]
 ) -> Refined:
-    """The refined motion with its record; the fitted one where a look that is learned on it tells more of the kept frames.
+    """The refined motion with its record; the fitted one where a look that is learned on it tells surely more of the kept frames.
 
-    Args: psnrs of the kept frames, dB, as learned on the fitted and on the refined motion; empty where none are kept.
+    Args: psnrs of each of the kept frames, dB, as learned on the fitted and on the refined motion; empty where none are kept.
     """
     scores = [score_fit(clip.body, clip.seen, clip.silhouettes, spreads, state) for state in (before, after)]
     ious = [float(np.nanmean(score.iou)) if np.isfinite(score.iou).any() else float("nan") for score in scores]
+    told = [float(each.mean()) for each in psnrs]
     record = {
         "rounds": len(off),
         "points_off_px": off,
         "shape_solved": not torch.equal(before.betas, after.betas),
-        "heldout_psnr": psnrs,
+        "heldout_psnr": told,
         "iou_mean": ious,
         "focal_px": [float(clip.seen.focal_px * state.log_focal.exp()) for state in (before, after)],
         "height_m": [body_height(clip.body, state.betas) for state in (before, after)],
         "betas": [float(b) for b in after.betas],
     }
-    if psnrs and psnrs[1] < psnrs[0]:
-        reason = f"a look learned on the refined one tells less of frames that it has not seen ({psnrs[1]:.2f} dB, before {psnrs[0]:.2f})"
+    if psnrs and surely_less(psnrs[1] - psnrs[0]):
+        reason = f"a look learned on the refined one tells less of frames that it has not seen ({told[1]:.2f} dB, before {told[0]:.2f})"
         return Refined(fitted, {**record, "kept": reason})
     return Refined(refined, {**record, "kept": None})
+
+
+def surely_less(gains: Float[np.ndarray, "K"]) -> bool:
+    """Whether frames lose by more in the mean than their scatter explains: by a standard error, which a single frame does not have."""
+    error = float(gains.std(ddof=1) / len(gains) ** 0.5) if len(gains) > 1 else 0.0
+    return float(gains.mean()) < -error
 
 
 def summary(record: dict) -> str:

@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from model.avatar import Avatar
@@ -34,14 +34,14 @@ from model.training_frames import TrainingFrames
 def heldout_psnr(
     clip: Clip, heldout: TrainingFrames, avatar: Avatar, track: BodyTrack, training: TrainingOptions, options: RefineOptions,
     *, backend: str, seed: int, stop_asked: Callable[[], bool],
-) -> float | None:  # fmt: skip
+) -> Float[np.ndarray, "K"] | None:  # fmt: skip
     """Learn the look on a motion, and see how near it comes to the kept frames, posed between that motion's frames around them.
 
     Args:
         heldout: frames that are not among clip.frames. avatar: untrained, of this track's shape; it is trained in place.
 
     Returns:
-        Mean PSNR over the person's windows, dB; None where it was stopped.
+        PSNR over the person's window of each kept frame, dB; None where it was stopped.
     """
     if not learn(clip, avatar, track, training, options, 0, backend=backend, seed=seed, stop_asked=stop_asked):
         return None
@@ -54,7 +54,7 @@ def heldout_psnr(
             pose, camera = track_pose(drawn, row), track.camera.crop(*window)
             seen = avatar.render(pose, camera, background.to(avatar.device), backend=backend, attributes=attributes)
             found.append(psnr(seen.image.clamp(0, 1).cpu(), composite(*heldout.picture(k, window), background)))
-    return float(np.mean(found))
+    return np.array(found)
 
 
 def between_neighbours(track: BodyTrack, rows: Int[Tensor, "K"], known: Int[Tensor, "T"]) -> BodyTrack:

@@ -222,7 +222,7 @@ def test_the_true_motion_tells_more_of_frames_that_nobody_learned_from(clip: Cli
     training = dataclasses.replace(TRAINING, rates=dataclasses.replace(RATES, networks=1e-2, features=2e-2, texel_colors=3e-2))
     options = dataclasses.replace(OPTIONS, first_steps=30)
 
-    def told(state: FitState) -> float | None:
+    def told(state: FitState) -> np.ndarray | None:
         track = as_track(clip.track, scene.seen, state)
         return heldout_psnr(half, kept, new_avatar(model, state.betas), track, training, options, backend="cpu", seed=0, stop_asked=lambda: False)
 
@@ -230,8 +230,8 @@ def test_the_true_motion_tells_more_of_frames_that_nobody_learned_from(clip: Cli
     wrong = fitted_wrongly(scene.truth)
     right_where_kept = dataclasses.replace(wrong, **{name: getattr(wrong, name).index_copy(0, kept.rows, getattr(scene.truth, name)[kept.rows]) for name in motion})
     of_wrong = told(wrong)
-    assert told(scene.truth) > of_wrong + 0.5  # dB
-    assert told(right_where_kept) == of_wrong  # how closely kept frames themselves were fitted does not count
+    assert told(scene.truth).mean() > of_wrong.mean() + 0.5  # dB
+    assert np.array_equal(told(right_where_kept), of_wrong)  # how closely kept frames themselves were fitted does not count
 
 
 def test_a_value_goes_from_its_first_to_its_last_by_equal_factors() -> None:
@@ -310,4 +310,4 @@ def test_the_look_may_lie_apart_from_the_cpu(clip: Clip, scene: Scene, model, mo
             clip, clip.frames, new_avatar(model, scene.truth.betas).to(there), as_track(clip.track, scene.seen, found), TRAINING, options,
             backend="auto", seed=0, stop_asked=lambda: False,
         )  # fmt: skip
-    assert torch.isfinite(found.body_pose).all() and judged > 5
+    assert torch.isfinite(found.body_pose).all() and judged.mean() > 5

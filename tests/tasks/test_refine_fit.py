@@ -65,7 +65,7 @@ def rounds(subject: SubjectPaths, scene: Scene, clip, atlas, monkeypatch: pytest
 
     monkeypatch.setattr(refine_fit, "read_inputs", lambda *_: (inputs, scene.truth))
     monkeypatch.setattr(refine_fit, "kept_frames", lambda *_: clip.frames)
-    monkeypatch.setattr(refine_fit, "heldout_psnr", lambda *_, **__: 20.0)
+    monkeypatch.setattr(refine_fit, "heldout_psnr", lambda *_, **__: np.full(3, 20.0))
     monkeypatch.setattr(refine_fit, "untrained_avatar", lambda *_: make_avatar(atlas))
     monkeypatch.setattr(refine_fit, "refine_on_appearance", refine)
     monkeypatch.setattr(refine_fit, "judge", lambda clip, fitted, refined, spreads, before, after, off, psnrs: refine_fit.Refined(
@@ -186,9 +186,10 @@ def test_a_motion_that_tells_less_of_the_kept_frames_is_not_taken(scene: Scene, 
     inputs = refine_fit.Clip(scene.body, None, scene.seen, None, clip.frames, dataclasses.replace(clip.track, body_pose=torch.zeros(8, 23, 3)))
     refined = dataclasses.replace(inputs.track, body_pose=scene.truth.body_pose.float())
     states = SPREADS, scene.truth, scene.truth, [1.0]
-    worse = refine_fit.judge(inputs, inputs.track, refined, *states, [20.0, 19.9])
+    before = np.array([20.0, 23.0, 18.0, 21.0])
+    worse = refine_fit.judge(inputs, inputs.track, refined, *states, [before, before - [0.3, 0.1, 0.2, 0.2]])
     assert worse.track is inputs.track and "tells less of frames" in worse.record["kept"]
-    for psnrs in ([20.0, 20.1], []):
+    for psnrs in ([before, before + 0.1], [before, before + [0.9, -0.8, 0.5, -0.7]], []):  # better; as chance has it; none kept
         better = refine_fit.judge(inputs, inputs.track, refined, *states, psnrs)
         assert better.track is refined and better.record["kept"] is None
 
