@@ -137,7 +137,8 @@ def refine_on_appearance(
         state: the fit, or the state after `first_round` rounds.
         training: losses and rates; poses stay as they are while the avatar learns.
         on_round: told after each round.
-        stop_asked: looked at after each round and each training step; what is unfinished then is dropped.
+        stop_asked: looked at after each round and each of its training steps, but not while sides are chosen; what is unfinished then is
+            dropped.
 
     Returns:
         The state after the last round. Deterministic in the seed.
