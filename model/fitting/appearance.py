@@ -76,7 +76,8 @@ class RefineOptions:
             together, less so the sharper the look.
         point_spread: m, of a surface point from where the avatar has it, in the first and in the last round: while it has them
             wrongly they must give way, and later they had better hold.
-        side_rounds: rounds, counted from 0, after which each limb's side of depth is chosen anew, by what its drawing shows.
+        side_rounds: rounds, counted from 0, after which each limb's side of depth is chosen anew, by what its drawing shows; in the first of
+            them by looks that have learned on either motion.
         shape_turn: deg that the person has to turn by for shape and focal length to be solved for too; seen from fewer sides,
             they would take up what clothes do.
         adjust_steps: Gauss-Newton steps in each round.
@@ -157,8 +158,9 @@ def refine_on_appearance(
         reshape(avatar, clip.model, state.betas)
         if number in options.side_rounds:
             state = turn_sides(
-                clip, avatar, attributes, state, spreads, training, options, strength=strength, point_spread=point_spread, seed=seed + number, backend=backend
-            )
+                clip, avatar, attributes, state, spreads, training, options,
+                strength=strength, point_spread=point_spread, relearn=number == min(options.side_rounds), seed=seed + number, backend=backend,
+            )  # fmt: skip
         on_round(Round(number, state, off_px))
         if stop_asked():
             return state
@@ -167,9 +169,14 @@ def refine_on_appearance(
 
 def turn_sides(
     clip: Clip, avatar: Avatar, attributes: Attributes, state: FitState, spreads: Spreads, training: TrainingOptions, options: RefineOptions,
-    *, strength: float, point_spread: float, seed: int, backend: str,
+    *, strength: float, point_spread: float, relearn: bool, seed: int, backend: str,
 ) -> FitState:  # fmt: skip
-    """Choose each limb's side of depth anew (sides.py); all else stays."""
+    """Choose each limb's side of depth anew (sides.py); all else stays.
+
+    Args:
+        relearn: whether copies of the look learn on the motions that are compared. It pays in the first choice, while the look knows the
+            fit alone; in later ones each look confirms its own motion and what is usual decides (docs/adr/0006).
+    """
 
     def adjusted(motion: FitState) -> FitState:
         track = as_track(clip.track, clip.seen, motion)
@@ -183,7 +190,7 @@ def turn_sides(
             return Pictures(clip.frames, track, own, own.attributes(), backend)
 
     pictures = Pictures(clip.frames, as_track(clip.track, clip.seen, state), avatar, attributes, backend)
-    return choose_sides(clip.body, clip.seen, spreads, state, pictures, adjusted, learned_on)[0]
+    return choose_sides(clip.body, clip.seen, spreads, state, pictures, adjusted, learned_on if relearn else lambda _: pictures)[0]
 
 
 def learn(

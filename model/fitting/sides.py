@@ -69,14 +69,14 @@ def choose_sides(
     The motion has been adjusted to the pictures, and a limb that is merely mirrored has not: drawn a few pixels off, the right
     side often loses to a wrong one. So sides are compared on equal terms first, each settled on the landmarks alone, also the one
     that the limb is on; the motion with those that win is adjusted as well; and of the two each limb takes the better in each frame.
-    Then each is drawn by a look that has learned on it: one that has learned on a wrong side only confirms it.
+    Then each may be drawn by a look that has learned on it: one that has learned on a wrong side only confirms it.
 
     What the landmarks say of directions in depth does not count here; in frames without a picture the neighbours decide.
 
     Args:
         pictures: their track is `state`.
         adjust: to the pictures, from any motion.
-        learn_on: the same frames with a look that has learned on a motion for a little longer.
+        learn_on: the same frames with the look that is to draw a motion, which may have learned on it for a little longer.
 
     Returns:
         The state, and in how many frames (counted for each limb) another way was taken.

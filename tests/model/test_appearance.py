@@ -164,7 +164,7 @@ def test_an_arm_that_was_lost_for_a_frame_is_brought_back(clip: Clip, scene: Sce
     lost = scene.truth.body_pose.clone()
     lost[6, LIMBS[0].joints[0] - 1, 2] += 2.0  # thrown up
     start = dataclasses.replace(scene.truth, body_pose=lost)
-    chosen = turn_sides(clip, avatar, look, start, SPREADS, TRAINING, OPTIONS, strength=200.0, point_spread=0.03, seed=0, backend="cpu")
+    chosen = turn_sides(clip, avatar, look, start, SPREADS, TRAINING, OPTIONS, strength=200.0, point_spread=0.03, relearn=True, seed=0, backend="cpu")
     assert scene.error_mm(start)[6, 20] > 400 and scene.error_mm(chosen)[6, 20] < 120
 
 
