@@ -231,6 +231,7 @@ def total_memory() -> float | None:
 
 
 def check_settings_file() -> Iterator[Finding]:
+    from tasks.datasets.folders import dataset_kind
     from tasks.settings import load_settings
 
     try:
@@ -241,10 +242,11 @@ def check_settings_file() -> Iterator[Finding]:
     yield Finding("params.yaml", "ok", f"subject {settings.subject.name}, preset {settings.preset}")
     video = Path(settings.subject.video)
     made = settings.subject.name == "demo"
-    if video.is_file() or made:
-        yield Finding("video", "ok", str(video) if video.is_file() else f"{video}, which the stage make_demo films")
+    there = video.is_file() or dataset_kind(video) is not None
+    if there or made:
+        yield Finding("video", "ok", str(video) if there else f"{video}, which the stage make_demo films")
     else:
-        yield Finding("video", "bad", f"nothing at {video}", "avatar run path/to/clip.mp4, or avatar run demo")
+        yield Finding("video", "bad", f"no video and no dataset's folder at {video}", "avatar run path/to/clip.mp4, or avatar run demo")
 
 
 def check_detector() -> Iterator[Finding]:

@@ -123,6 +123,6 @@ def parse_size(text: str) -> tuple[int, int]:
     from tasks.errors import InputError
 
     parts = text.lower().replace("×", "x").split("x")
-    if len(parts) in (1, 2) and all(part.strip().isdigit() for part in parts):
+    if len(parts) in (1, 2) and all(part.strip().isdecimal() for part in parts):
         return int(parts[0]), int(parts[-1])
     raise InputError(f"expected a size such as 720 or 1920x1080, came {text!r}")

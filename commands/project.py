@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -63,7 +62,7 @@ def run_dvc(*arguments: str) -> None:
         typer.Exit: interrupted.
     """
     status = dvc_run.run_dvc(*arguments)
-    if status in (EXIT_INTERRUPTED, -signal.SIGINT):
+    if status == EXIT_INTERRUPTED:
         raise typer.Exit(EXIT_INTERRUPTED)
     if status:
         raise InputError(f"dvc {' '.join(arguments)} ended with status {status}; the stage's own message stands above. What is wrong with the set-up: avatar doctor")

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from commands.plan import ask_graph
 from commands.project import LAST_STAGE, command, run_dvc, user_path
 
 
@@ -13,7 +14,7 @@ from commands.project import LAST_STAGE, command, run_dvc, user_path
 def run(
     video: Annotated[str | None, typer.Argument(help="Your clip, or the word demo. Left out: the subject that params.yaml names.")] = None,
     to: Annotated[str, typer.Option(help="Go up to this stage only, e.g. fit_smpl or train_stage1.")] = LAST_STAGE,
-    force: Annotated[bool, typer.Option("--force", help="Run the stage --to again, even if nothing has changed.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Run the stage --to again, even if nothing has changed; what it reads is brought up to date first.")] = False,
 ) -> None:
     """Make the avatar: bring every stage up to date that your video or your settings have changed.
 
@@ -37,6 +38,8 @@ def run(
         subject = choose_subject(video if video == DEMO["name"] or "://" in video else str(user_path(video)))
         typer.echo(f"params.yaml: subject {subject['name']}, video {subject['video']}")
     if force:
+        if reads_from := ask_graph(to)[to]:
+            run_dvc("repro", *sorted(reads_from))
         run_dvc("repro", "--single-item", "--force", to)
     else:
         run_dvc("repro", to)

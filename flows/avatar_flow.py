@@ -6,6 +6,8 @@ name avatar-flow/local with: python -m flows.avatar_flow
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 import subprocess
 import sys
@@ -61,7 +63,8 @@ def bring_up_to_date(stage: str, project: Path) -> None:
     logger = get_run_logger()
     command = [sys.executable, "-m", "dvc", "repro", "--single-item", stage]
     process = subprocess.Popen(
-        command, cwd=project, env=stage_environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        command, cwd=project, env=stage_environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        start_new_session=True,  # a group of its own, which stop_stage reaches whole
     )
     lines: list[str] = []
     try:
@@ -71,13 +74,23 @@ def bring_up_to_date(stage: str, project: Path) -> None:
                 logger.info(line.rstrip())
         status = process.wait()
     except BaseException:
-        process.send_signal(signal.SIGINT)  # the stage leaves its checkpoint
-        process.wait()
+        stop_stage(process)
         raise
     if status:
         output = "\n".join(lines[-OUTPUT_LINES_KEPT:])
         final = any(f"exited with {code}" in output for code in (EXIT_BAD_INPUT, EXIT_INTERRUPTED))
         raise StageFailed(stage, output, bad_input=final)
+
+
+def stop_stage(process: subprocess.Popen) -> None:
+    """Tell DVC and its stage to stop, as Ctrl-C in a terminal tells them, and wait: the stage leaves its checkpoint."""
+    told = False
+    while process.returncode is None:
+        with contextlib.suppress(BaseException):  # Prefect sends SIGTERM soon after a terminal's Ctrl-C
+            if not told:
+                told = True
+                os.killpg(process.pid, signal.SIGINT)  # DVC alone takes no notice while a stage runs
+            process.wait()
 
 
 @flow(name="avatar-flow")

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int, UInt8
 
 MAX_GROWTH = 2.0  # a square around a walking person gets at most this many times the pixels per side
 EVEN = 8  # px; sides are multiples of this
+LEAST_GAP = 0.1  # of the usual time between frames; one that comes sooner shows the same moment again
 
 
 def sample_times(
@@ -21,20 +22,22 @@ def sample_times(
     """Choose frames that lie evenly in time: a number of them, or so many a second. A frame is chosen at most once.
 
     Exactly one of `num_frames` and `fps` is given. Uneven frame rates are met by taking the frame nearest to each wanted
-    time.
+    time. Of frames at the same time the first one counts.
     """
     assert (num_frames is None) != (fps is None), "give num_frames or fps"
     order = np.argsort(times, kind="stable")
+    gaps = np.diff(times[order])
+    order = order[np.r_[True, gaps > LEAST_GAP * np.median(gaps[gaps > 0])]] if (gaps > 0).any() else order[:1]
     first, last = times[order[0]], times[order[-1]]
     if num_frames is not None:
-        if num_frames >= len(times):
-            return np.arange(len(times))
+        if num_frames >= len(order):
+            return np.sort(order)
         wanted = np.linspace(first, last, num_frames)
     else:
         wanted = first + np.arange(int(np.floor((last - first) * fps + 1e-6)) + 1) / fps
-    right = np.clip(np.searchsorted(times[order], wanted), 1, max(1, len(times) - 1))
+    right = np.clip(np.searchsorted(times[order], wanted), 1, max(1, len(order) - 1))
     left = right - 1
-    right = np.minimum(right, len(times) - 1)
+    right = np.minimum(right, len(order) - 1)
     nearest = np.where(wanted - times[order[left]] <= times[order[right]] - wanted, left, right)
     return np.unique(order[nearest])
 

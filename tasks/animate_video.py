@@ -10,7 +10,6 @@ the same video later starts from it.
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 from io import StringIO
@@ -22,11 +21,14 @@ from tasks.artifacts import replaced_file, require, subject_paths
 from tasks.choose_subject import NO_TRUTH, check_video_path, subject_name
 from tasks.dvc_run import run_dvc, stage_environment
 from tasks.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, InputError, Interrupted
-from tasks.settings import PARAMS_FILE, check_settings
+from tasks.settings import PARAMS_FILE, check_settings, load_settings
 
 FIT_STAGE = "fit_smpl"
 CODE = ("model", "tasks", "demo", "docs")
 DVC_CONFIG = "[core]\n    analytics = false\n    check_update = false\n    no_scm = true\n[cache]\n    dir = {cache}\n"
+OF_ONE_CLIP = (("extract_frames", ("focal_px", "distortion", "subject_box")), ("fit_smpl", ("import", "height")))
+PATHS = (("body", ("model", "uv")), ("segment_person", ("rembg_home",)), ("fit_smpl", ("import",)))
+NO_PATHS = (None, "open", "none")  # words that stand where a path may
 
 
 def fit_video(video: str, project: Path) -> Path:
@@ -39,7 +41,7 @@ def fit_video(video: str, project: Path) -> Path:
     path = check_video_path(video).resolve()
     folder = prepare_folder(path, project)
     status = run_dvc("repro", FIT_STAGE, folder=folder)
-    if status in (EXIT_INTERRUPTED, -signal.SIGINT):
+    if status == EXIT_INTERRUPTED:
         raise Interrupted("the stages done so far are kept; run the same command again")
     track = folder / subject_paths(folder.name).fit / "track.npz"
     if status or not track.exists():
@@ -48,7 +50,10 @@ def fit_video(video: str, project: Path) -> Path:
 
 
 def prepare_folder(video: Path, project: Path) -> Path:
-    """The folder in which a video is fitted: the project's graph and code, and settings that name the video."""
+    """The folder in which a video is fitted: the project's graph and code, and settings that name the video.
+
+    What params.yaml tells of its own clip alone is left out for another one; its paths lead to the same files from here.
+    """
     name = subject_name(video)
     folder = project / "work" / ".drivers" / name
     (folder / ".dvc").mkdir(parents=True, exist_ok=True)
@@ -68,6 +73,11 @@ def prepare_folder(video: Path, project: Path) -> Path:
     yaml.preserve_quotes = True
     yaml.width = 4096
     values = yaml.load((project / PARAMS_FILE).read_text(encoding="utf-8"))
+    if (project / load_settings(project / PARAMS_FILE).subject.video).resolve() != video:
+        for section, keys in OF_ONE_CLIP:
+            values[section].update(dict.fromkeys(keys))
+    for section, keys in PATHS:
+        values[section].update({key: str(project / Path(values[section][key]).expanduser()) for key in keys if values[section][key] not in NO_PATHS})
     values["subject"].update({"name": name, "video": str(video), "truth": NO_TRUTH})
     text = StringIO()
     yaml.dump(values, text)

@@ -9,10 +9,11 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from model.body.body_model import BodyModel, load_body_model
+from model.body.body_model import BodyModel
 from model.uv.atlas import UvAtlas, bake_atlas, body_surface
 from tasks.artifacts import read_track, replaced_folder, subject_paths, timed, write_npz
-from tasks.errors import InputError, run_stage
+from tasks.body import read_body
+from tasks.errors import run_stage
 from tasks.settings import BakeUvMapsSettings, load_settings
 
 
@@ -21,7 +22,7 @@ def main() -> None:
     paths = subject_paths(settings.subject.name)
     with timed(paths, "bake_uv_maps"):
         track = read_track(paths.fit_refined / "track.npz", made_by="refine_fit")
-        body = load_body_model(settings.body.model, uv_path=settings.body.uv)
+        body = read_body(settings.body, with_uv=True)
         atlas = bake(body, track.betas, settings.chosen.bake_uv_maps)
         with replaced_folder(paths.uv) as folder:
             write_npz(folder / "atlas.npz", **atlas.arrays())
@@ -30,12 +31,8 @@ def main() -> None:
 
 def bake(body: BodyModel, betas: Float[Tensor, "S"], settings: BakeUvMapsSettings) -> UvAtlas:
     """The atlas of one person."""
-    try:
-        surface = body_surface(body, betas)
-    except ValueError as error:
-        raise InputError(str(error)) from error
     density = None if settings.density is None else joint_density(body, settings.density)
-    return bake_atlas(surface, resolution=settings.resolution, map_resolution=settings.map_resolution, density=density)
+    return bake_atlas(body_surface(body, betas), resolution=settings.resolution, map_resolution=settings.map_resolution, density=density)
 
 
 def joint_density(body: BodyModel, named: dict[str, float]) -> np.ndarray:

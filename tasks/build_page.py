@@ -13,9 +13,6 @@ import numpy as np
 
 from model.avatar import Avatar
 from model.avatar_file import AvatarFileError, load_avatar
-from model.body.body_files import BodyFileError
-from model.body.body_model import load_body_model
-from model.body.safe_pickle import UnsafePickleError
 from model.body.track import BodyTrack
 from model.pose import track_pose
 from tasks.animate import actor_from_file
@@ -23,6 +20,7 @@ from tasks.artifacts import (
     SubjectPaths, read_clip, read_frame, read_json, read_segmentation, read_track, replaced_file, require, split_frames,
     subject_paths, timed,
 )  # fmt: skip
+from tasks.body import read_body
 from tasks.errors import InputError, run_stage
 from tasks.page_content import PageContent, PageVideo, build_page, encode_frames
 from tasks.page_folds import pack_folds
@@ -70,7 +68,7 @@ def read_content(paths: SubjectPaths, settings: Settings) -> PageContent:
         baked=baked,
         folds=pack_folds(avatars[shown]) if shown == "stage2" else None,
         cull_margin=avatars[shown].options.cull_margin,
-        joint_names=read_joint_names(settings),
+        joint_names=read_body(settings.body).joint_names,
         track=track,
         placement=actor.placement,
         height=float(np.ptp(baked.means_rest[:, 1].numpy())),
@@ -94,14 +92,6 @@ def read_avatar(path: Path) -> Avatar:
     try:
         return load_avatar(path)
     except AvatarFileError as error:
-        raise InputError(str(error)) from error
-
-
-def read_joint_names(settings: Settings) -> tuple[str, ...]:
-    """What the body model calls its joints."""
-    try:
-        return load_body_model(settings.body.model, uv_path=settings.body.uv).joint_names
-    except (BodyFileError, UnsafePickleError) as error:
         raise InputError(str(error)) from error
 
 

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tasks.errors import EXIT_INTERRUPTED
+
 OFF_SWITCHES = {"DO_NOT_TRACK": "1", "MLFLOW_DISABLE_TELEMETRY": "true", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
 
 
@@ -20,10 +22,17 @@ def stage_environment() -> dict[str, str]:
 
 
 def run_dvc(*arguments: str, folder: Path | None = None) -> int:
-    """Run DVC on this terminal and return its exit status; Ctrl-C reaches the stage, which leaves its checkpoint first."""
+    """Run DVC on this terminal and return its exit status; Ctrl-C reaches the stage, which leaves its checkpoint first.
+
+    A run that Ctrl-C ended has the status EXIT_INTERRUPTED; DVC itself reports it as it does every stage that fails.
+    """
     process = subprocess.Popen([sys.executable, "-m", "dvc", *arguments], cwd=folder, env=stage_environment())
+    interrupted = False
     while True:
         try:
-            return process.wait()
+            status = process.wait()
         except KeyboardInterrupt:  # the terminal has told the stage already
+            interrupted = True
             process.send_signal(signal.SIGINT)
+        else:
+            return EXIT_INTERRUPTED if interrupted and status else status

@@ -32,5 +32,5 @@ def run_stage(main: Callable[[], None], *, reads_arguments: bool = False) -> Non
         print(f"error: {error}", file=sys.stderr)
         sys.exit(EXIT_BAD_INPUT)
     except (Interrupted, KeyboardInterrupt) as stop:
-        print(f"interrupted: {stop or 'nothing made before is lost; run the same command again'}", file=sys.stderr)
+        print(f"interrupted: {str(stop) or 'nothing made before is lost; run the same command again'}", file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)

@@ -20,9 +20,6 @@ from pathlib import Path
 
 from model.avatar import Avatar
 from model.avatar_file import AvatarFileError, load_avatar
-from model.body.body_files import BodyFileError
-from model.body.body_model import load_body_model
-from model.body.safe_pickle import UnsafePickleError
 from model.body.track import BodyTrack
 from model.lpips import HUB_FILE, load_lpips
 from model.refitting import refine_poses
@@ -31,6 +28,7 @@ from tasks.artifacts import (
     FrameSplit, SubjectPaths, read_clip, read_seconds, read_segmentation, read_track, read_truth, replaced_file, replaced_folder, require,
     split_frames, subject_paths, timed, write_image, write_json,
 )  # fmt: skip
+from tasks.body import read_body
 from tasks.datasets.protocols import measure_protocols, protocol_lines
 from tasks.errors import InputError, run_stage
 from tasks.measurement import SETS, STAGES, Inputs, Measured, measure
@@ -67,9 +65,9 @@ def read_inputs(paths: SubjectPaths, settings: Settings) -> Inputs:
         avatars = {stage: load_avatar(require(getattr(paths, stage) / "avatar.safetensors", made_by=f"train_{stage}")) for stage in STAGES}
         device = find_device(settings.render.backend)
         avatars = {stage: avatar.to(device) for stage, avatar in avatars.items()}
-        body = load_body_model(settings.body.model, uv_path=settings.body.uv)
-    except (AvatarFileError, BodyFileError, UnsafePickleError) as error:
+    except AvatarFileError as error:
         raise InputError(str(error)) from error
+    body = read_body(settings.body)
     lpips = load_lpips()
     if lpips is None:
         print(f"LPIPS is left out of the figures: {HUB_FILE} is not in torch's hub cache")

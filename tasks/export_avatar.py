@@ -11,18 +11,15 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
-import torch
-
-from model.body.body_files import BodyFileError
-from model.body.body_model import BodyModel, load_body_model
-from model.body.safe_pickle import UnsafePickleError
+from model.body.body_model import BodyModel
 from model.body.track import BodyTrack
 from model.export.appearance import COLORS
 from model.motion.library import LIBRARY
 from model.motion.motion import Motion
 from model.pose import BodyPose, track_pose
 from tasks.animate import OWN_MOTION, Actor, MotionChoice, find_motion, fit_motion, load_actor
-from tasks.artifacts import read_track, replaced_file, require, subject_paths
+from tasks.artifacts import read_track, replaced_file, subject_paths
+from tasks.body import read_body
 from tasks.errors import InputError, run_stage
 from tasks.export_formats import FORMATS, Choice, Subject
 from tasks.progress import progress_bar
@@ -123,7 +120,7 @@ def chosen_poses(actor: Actor, pose: str | int, fps: float | None) -> list[tuple
 def motion_and_row(pose: str) -> tuple[Path, int | None]:
     """"walk:12" as the motion's name or file and its frame; "walk" as all of its frames."""
     source, colon, row = pose.rpartition(":")
-    return (Path(source), int(row)) if colon and row.isdigit() else (Path(pose), None)
+    return (Path(source), int(row)) if colon and row.isdecimal() else (Path(pose), None)
 
 
 def output_paths(subject: str, formats: Sequence[str], out: Path | None, *, label: str = "") -> list[Path]:
@@ -153,10 +150,7 @@ def read_subject(name: str, choice: Choice, stage: str | None) -> tuple[Subject,
     avatar = actor.avatar
 
     def load_body() -> BodyModel:
-        try:
-            body = load_body_model(settings.body.model, uv_path=settings.body.uv, num_betas=len(avatar.betas), dtype=torch.float32)
-        except (BodyFileError, UnsafePickleError) as error:
-            raise InputError(str(error)) from error
+        body = read_body(settings.body, num_betas=len(avatar.betas))
         if body.name != avatar.body or body.num_betas != len(avatar.betas):
             has, wants = f"{body.name}, {body.num_betas} shape coefficients", f"{avatar.body}, {len(avatar.betas)}"
             raise InputError(f"expected the body that {name} was trained on ({wants}), params.yaml gives {has}; set body.model, or train again")
@@ -175,7 +169,7 @@ def row_of_frame(track: BodyTrack, frame: int) -> int:
 
 def pose_argument(text: str) -> str | int:
     """A frame's number, or the word as it is."""
-    return int(text) if text.lstrip("-").isdigit() else text
+    return int(text) if text.removeprefix("-").isdecimal() else text
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -15,9 +15,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 
-from model.body.body_files import BodyFileError
-from model.body.body_model import BodyModel, load_body_model
-from model.body.safe_pickle import UnsafePickleError
+from model.body.body_model import BodyModel
 from model.body.track import BodyTrack, joint_confidence
 from model.body.track_import.refine import refine_from, see_as
 from model.fitting.detection import Detected, clean_landmarks
@@ -45,13 +43,14 @@ from tasks.artifacts import (
     write_json,
     write_track,
 )
+from tasks.body import read_body
 from tasks.datasets.frames import dataset_track
 from tasks.errors import InputError, run_stage
 from tasks.fit_page import landmark_misses, write_film, write_page
 from tasks.fit_state import spreads_of, write_fit_state
 from tasks.hands_and_face import Detailed, fit_hands_and_face
 from tasks.progress import progress_bar
-from tasks.settings import FitSmplSettings, Settings, load_settings
+from tasks.settings import FitSmplSettings, load_settings
 from tasks.track_import.stage import ImportedFit, import_summary, import_track, write_import
 
 SHEET_FRAMES, SHEET_COLUMNS, TILE = 20, 5, 320  # of the contact sheet; TILE in px
@@ -73,7 +72,7 @@ def main() -> None:
     paths = subject_paths(settings.subject.name)
     with timed(paths, "fit_smpl"):
         clip = read_inputs(paths)
-        model = read_body(settings)
+        model = read_body(settings.body)
         imported = read_import(clip, model, settings.fit_smpl)
         if imported is not None and not settings.fit_smpl.import_refine:
             print(import_summary(use_import(paths, clip, model, imported)))
@@ -108,18 +107,6 @@ def read_inputs(paths: SubjectPaths) -> Clip:
         raise InputError(f"frames are {images.shape[1:3]} px but masks {masks.shape[1:]}; run: dvc repro segment_person")
     trust = np.array([0.0 if str(frame) in flagged else 1.0 for frame in info.frame_ids])
     return Clip(info, images, Silhouettes(masks, trust))
-
-
-def read_body(settings: Settings) -> BodyModel:
-    """The body model that params.yaml names.
-
-    Raises:
-        InputError: it cannot be read.
-    """
-    try:
-        return load_body_model(settings.body.model, uv_path=settings.body.uv)
-    except (BodyFileError, UnsafePickleError) as error:
-        raise InputError(str(error)) from error
 
 
 def detect(paths: SubjectPaths, clip: Clip) -> Detected:

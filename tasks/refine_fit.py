@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 
 from model.avatar import Avatar
-from model.body.body_model import BodyModel, load_body_model
+from model.body.body_model import BodyModel
 from model.body.track import BodyTrack
 from model.checkpoint import Checkpoint, clear_checkpoints, load_checkpoint, save_checkpoint
 from model.fitting.appearance import Clip, RefineOptions, Round, adjust_on_carried, as_track, refine_on_appearance
@@ -42,6 +42,7 @@ from tasks.artifacts import (
     write_json,
     write_track,
 )
+from tasks.body import read_body
 from tasks.errors import Interrupted, run_stage
 from tasks.fit_state import read_fit_state, refine_spreads
 from tasks.options import options_from
@@ -63,7 +64,7 @@ def main() -> None:
     paths = subject_paths(settings.subject.name)
     with timed(paths, "refine_fit"):
         track = read_track(paths.fit / "track.npz", made_by="fit_smpl")
-        reason = reason_to_pass(paths, track, settings)
+        reason = reason_to_pass(paths, settings)
         refined = refine(paths, track, settings) if reason is None else Refined(track, {"kept": reason})
         with replaced_folder(paths.fit_refined) as folder:
             write_track(folder / "track.npz", refined.track)
@@ -72,7 +73,7 @@ def main() -> None:
     print(summary(refined.record))
 
 
-def reason_to_pass(paths: SubjectPaths, track: BodyTrack, settings: Settings) -> str | None:
+def reason_to_pass(paths: SubjectPaths, settings: Settings) -> str | None:
     """Why the fitted motion stays as it is, or None."""
     if settings.refine_fit.options.rounds == 0:
         return "refine_fit.options.rounds is 0"
@@ -82,7 +83,7 @@ def reason_to_pass(paths: SubjectPaths, track: BodyTrack, settings: Settings) ->
 
 
 def refine(paths: SubjectPaths, fitted: BodyTrack, settings: Settings) -> Refined:
-    """Refine the fit, from the newest checkpoint on; keep the fit where it turns out to lie better on the masks."""
+    """Refine the fit, from the newest checkpoint on; keep the fit where a look learned on it tells surely more of the kept frames."""
     section, backend = settings.refine_fit, settings.render.backend
     clip, state = read_inputs(paths, fitted, settings)
     spreads = refine_spreads(settings)
@@ -119,19 +120,30 @@ def refine(paths: SubjectPaths, fitted: BodyTrack, settings: Settings) -> Refine
             )  # fmt: skip
         if stopped:
             raise Interrupted("refine_fit stopped after its rounds, which are kept; run the same command again to go on")
-    refined, heldout = as_track(fitted, clip.seen, state), kept_frames(paths, fitted, settings)
+    refined = as_track(fitted, clip.seen, state)
+    psnrs = tell_kept_frames(paths, clip, (fitted, refined), training, options, settings, device)
+    return judge(clip, fitted, refined, spreads, before, state, off, psnrs)
+
+
+def tell_kept_frames(
+    paths: SubjectPaths, clip: Clip, tracks: tuple[BodyTrack, ...], training: TrainingOptions, options: RefineOptions, settings: Settings, device: torch.device
+) -> list[Float[np.ndarray, "K"]]:
+    """PSNR of each of the kept frames, dB, as a look that is learned on each of the motions draws it; none where no frames are kept."""
+    heldout = kept_frames(paths, tracks[0], settings)
+    if heldout is None:
+        return []
     psnrs = []
-    with stop_signals() as stopped, progress_bar("judging the refined fit", 2) as show:
-        for done, track in enumerate((fitted, refined) if len(heldout.rows) else ()):
+    with stop_signals() as stopped, progress_bar("judging the refined fit", len(tracks)) as show:
+        for done, track in enumerate(tracks):
             found = heldout_psnr(
                 clip, heldout, untrained_avatar(clip.model, track, settings).to(device), track, training, options,
-                backend=backend, seed=settings.seed, stop_asked=lambda: bool(stopped),
+                backend=settings.render.backend, seed=settings.seed, stop_asked=lambda: bool(stopped),
             )  # fmt: skip
             if found is None:
                 raise Interrupted("refine_fit stopped while it judged the refined fit, which is kept; run the same command again to go on")
             psnrs.append(found)
             show(done + 1, f"{found.mean():.2f} dB on frames that were not learned from")
-    return judge(clip, fitted, refined, spreads, before, state, off, psnrs)
+    return psnrs
 
 
 def read_inputs(paths: SubjectPaths, fitted: BodyTrack, settings: Settings) -> tuple[Clip, FitState]:
@@ -140,7 +152,7 @@ def read_inputs(paths: SubjectPaths, fitted: BodyTrack, settings: Settings) -> t
     split = split_frames(info, segmentation, heldout_every=settings.split.heldout_every)
     masks = np.stack([read_mask(paths, frame) for frame in info.frame_ids])
     trust = np.array([0.0 if str(frame) in segmentation.flagged else 1.0 for frame in info.frame_ids])
-    model = load_body_model(settings.body.model, uv_path=settings.body.uv)
+    model = read_body(settings.body, with_uv=True)
     seen, state = read_fit_state(paths.fit / "state.npz")
     seen = dataclasses.replace(seen, focal_spread=focal_spread(info, seen.focal_spread, settings))
     frames = load_training_frames(paths, fitted, split.train)
@@ -179,10 +191,10 @@ def resume(folder: Path, key: str, avatar: Avatar, state: FitState) -> tuple[Fit
     return state, found.record["step"], list(found.record["off_px"])
 
 
-def kept_frames(paths: SubjectPaths, track: BodyTrack, settings: Settings) -> TrainingFrames:
-    """The frames that are kept for scoring."""
+def kept_frames(paths: SubjectPaths, track: BodyTrack, settings: Settings) -> TrainingFrames | None:
+    """The frames that are kept for scoring; None where there are none, as in a clip shorter than `split.heldout_every`."""
     split = split_frames(read_clip(paths), read_segmentation(paths), heldout_every=settings.split.heldout_every)
-    return load_training_frames(paths, track, split.heldout)
+    return load_training_frames(paths, track, split.heldout) if split.heldout else None
 
 
 def judge(

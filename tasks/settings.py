@@ -14,31 +14,61 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from model.avatar import PoseEncoderOptions
-from model.fitting.appearance import RefineOptions
+from model.fitting.appearance import OverRounds, RefineOptions
 from model.fitting.carried_tracks import CarryOptions
 from model.networks import NetworkOptions
+from model.pose_refinement import PoseRates
 from model.pose_shapes import PoseShapeOptions
-from model.training import TrainingOptions
+from model.training import Rates, TrainingOptions
 from tasks.errors import InputError
 from tasks.options import section_of
 
 PARAMS_FILE = Path("params.yaml")
 
 PositiveInt = Annotated[int, Field(gt=0)]
-PositiveFloat = Annotated[float, Field(gt=0)]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 SubjectName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
 
 
 NetworkSection = section_of(NetworkOptions)
-TrainingSection = section_of(TrainingOptions)
-PoseEncoderSection = section_of(PoseEncoderOptions)
+
+
+class PoseRatesSection(section_of(PoseRates)):
+    """Knots lie a row apart or more."""
+
+    spans: list[PositiveInt]
+
+
+class RatesSection(section_of(Rates)):
+    """How fast what moves."""
+
+    poses: PoseRatesSection | None
+
+
+class TrainingSection(section_of(TrainingOptions)):
+    """A training of no steps, minutes or frames has no progress to go by."""
+
+    steps: PositiveInt
+    max_minutes: PositiveFloat | None
+    frames_per_step: PositiveInt
+    checkpoint_every: PositiveInt
+    rates: RatesSection
+
+
+class PoseEncoderSection(section_of(PoseEncoderOptions)):
+    """A network of at least one layer."""
+
+    base_width: PositiveInt
+    depth: PositiveInt
+    reach: PositiveFloat | None
 
 
 class PoseShapeSection(section_of(PoseShapeOptions)):
-    """Nothing is divided by a fade of 0."""
+    """Nothing is divided by a reach or a fade of 0."""
 
+    reach: PositiveFloat
     fade: PositiveFloat
 
 
@@ -53,9 +83,23 @@ class CarrySection(section_of(CarryOptions)):
     turned: PositiveFloat
 
 
-class RefineSection(section_of(RefineOptions)):
-    """How the fit is refined on the look."""
+class OverRoundsSection(section_of(OverRounds)):
+    """Nothing goes to or from 0 by factors."""
 
+    first: PositiveFloat
+    last: PositiveFloat
+
+
+class RefineSection(section_of(RefineOptions)):
+    """How the fit is refined on the look; no rounds leave it as it is, but a round learns and follows something."""
+
+    first_steps: PositiveInt
+    steps: PositiveInt
+    later_rate: PositiveFloat
+    points: PositiveInt
+    tracks: PositiveInt
+    strength: OverRoundsSection
+    point_spread: OverRoundsSection
     carried: CarrySection
 
 
@@ -288,6 +332,11 @@ def check_settings(values: object, *, name: str) -> Settings:
         raise InputError(f"{name}: preset is '{settings.preset}', expected one of: {', '.join(sorted(settings.presets))}")
     if settings.refine_fit.look not in settings.presets:
         raise InputError(f"{name}: refine_fit.look is '{settings.refine_fit.look}', expected one of: {', '.join(sorted(settings.presets))}")
+    for preset, sections in settings.presets.items():
+        network = sections.train_stage1.network
+        if not network.scale_floor < network.scale_start < network.scale_ceiling:
+            came = f"{network.scale_floor}, {network.scale_start}, {network.scale_ceiling}"
+            raise InputError(f"{name}: presets.{preset}.train_stage1.network: expected scale_floor < scale_start < scale_ceiling, came {came}")
     return settings
 
 

@@ -81,7 +81,7 @@ def train(paths: SubjectPaths, track: BodyTrack, atlas: UvAtlas, frames: Trainin
     training = Training(
         avatar, correction, frames, options, lpips=find_lpips(options.losses.lpips), backend=backend, seed=settings.seed
     )
-    key = fingerprint(section, frames, track, str(settings.seed), str(atlas.num_points))
+    key = fingerprint(section, frames, track, str(settings.seed), avatar=avatar)
     train_to_the_end(training, paths.checkpoints / "stage1", key, name="stage 1", every=options.checkpoint_every)
 
     settle_statistics(avatar)

@@ -176,18 +176,6 @@ def load_body_pickle(path: Path) -> dict[str, np.ndarray]:
     return arrays
 
 
-def convert_pickle_to_npz(source: Path, destination: Path) -> None:
-    """Write a pickled body model's arrays as a .npz, whole or not at all."""
-    arrays = load_body_pickle(source)
-    partial = destination.with_name(destination.name + ".part")
-    try:
-        with partial.open("wb") as stream:
-            np.savez_compressed(stream, **arrays)
-        partial.replace(destination)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
 def _unpickle(stream: BinaryIO, path: Path) -> dict[object, object]:
     try:
         content = _Unpickler(stream, encoding="latin1").load()

@@ -94,7 +94,7 @@ def parts_of(model: BodyModel, betas: Float[Tensor, "S"]) -> list[Part]:
     model = model.to(dtype=torch.float64)
     vertices, joints = model.rest(betas.double())
     hands = [make_hand(model, vertices, joints, side) for side in ("left", "right") if f"{side}_index1" in model.joint_names]
-    face = [make_face(model, betas.double(), vertices, joints)] if "jaw" in model.joint_names and model.face_weights is not None else []
+    face = [make_face(model, vertices, joints)] if "jaw" in model.joint_names and model.face_weights is not None else []
     return hands + face
 
 
@@ -145,7 +145,7 @@ def finger_tip(vertices: Float[Tensor, "V 3"], joints: Float[Tensor, "J 3"], sha
     return vertices[own[along.argmax()]]
 
 
-def make_face(model: BodyModel, betas: Float[Tensor, "S"], vertices: Float[Tensor, "V 3"], joints: Float[Tensor, "J 3"]) -> Part:
+def make_face(model: BodyModel, vertices: Float[Tensor, "V 3"], joints: Float[Tensor, "J 3"]) -> Part:
     """The jaw, and expressions where the model was loaded with them, with the 51 landmarks that its file names."""
     head, jaw = model.joint_names.index("head"), model.joint_names.index("jaw")
     marks = model.face_weights

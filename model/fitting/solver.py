@@ -7,6 +7,7 @@ columns for what all frames share (arrow.py).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
@@ -157,8 +158,13 @@ def minimise(
 
     Returns:
         The best state and its objective; never worse than the start.
+
+    Raises:
+        ValueError: the objective is no finite number at the start, as where two frames have the same time.
     """
     model = problem.linearise(state)
+    if not math.isfinite(model.total):
+        raise ValueError(f"expected an objective that can be minimised, it is {model.total} at the start; look for times, points or poses that are no numbers")
     for _ in range(steps):
         step = solve_arrow(model, damping)
         candidate = None if step is None else problem.step(state, *step)

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from model.fitting.kinematics import BlendedPoints, Posed, Skeleton, jacobian
+from model.fitting.kinematics import BlendedPoints, Posed
 from model.fitting.observations import FitState, Observations
 from model.fitting.prior import PosePrior
 from model.fitting.rotations import left_jacobian, rotation_between, rotation_from_vector, vector_from_rotation

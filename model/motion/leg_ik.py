@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from model.fitting.rotations import rotation_between, rotation_from_vector, unit, vector_from_rotation
+from model.fitting.rotations import rotation_between, rotation_from_vector, vector_from_rotation
 from model.motion.skeleton import ANKLE, HIP, KNEE, Skeleton
 from model.pose import BodyPose
 

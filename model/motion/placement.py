@@ -46,10 +46,6 @@ class Placement:
         """Poses of a motion in the avatar's world."""
         return carried(motion.pose[rows], motion.skeleton, self.turn, self.shift)
 
-    def carry_points(self, points: Float[Tensor, "*B 3"]) -> Float[Tensor, "*B 3"]:
-        """Points of the motion's world in the avatar's."""
-        return points @ self.turn.to(points).T + self.shift.to(points)
-
     def carry_camera(self, w2c: Float[Tensor, "4 4"]) -> Float[Tensor, "4 4"]:
         """A camera that stands in the motion's world, seen from the avatar's."""
         there_to_here = torch.eye(4, dtype=torch.float64)

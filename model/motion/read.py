@@ -105,7 +105,7 @@ _OWN_FLOATS = ("global_orient", "body_pose", "transl", "joints_rest", "sole_heel
 def _from_arrays(name: str, arrays: dict[str, np.ndarray], fps: float | None) -> Motion:
     """Tell the layouts apart by the names of their arrays."""
     has = lambda *keys: all(key in arrays for key in keys)  # noqa: E731
-    rate = fps if fps is not None else _rate(name, arrays)
+    rate = fps if fps is not None else _rate(arrays)
     if has("joints_rest", "global_orient", "body_pose", "transl", "sole_heel"):
         return _own_motion(name, arrays, fps)
     if has("global_orient", "body_pose", "transl", "betas", "K", "w2c"):
@@ -158,7 +158,7 @@ def _own_track(name: str, arrays: dict[str, np.ndarray], fps: float) -> Motion:
     return motion_from_rotations(name, rotations, _floats(name, "transl", arrays["transl"]), fps, skeleton=skeleton, always_stands=True)
 
 
-def _rate(name: str, arrays: dict[str, np.ndarray]) -> float:
+def _rate(arrays: dict[str, np.ndarray]) -> float:
     for key in RATES:
         if key in arrays and np.asarray(arrays[key]).size == 1:
             try:

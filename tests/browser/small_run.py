@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 
 from model.avatar import Avatar, AvatarOptions, PoseEncoderOptions
 from model.avatar_file import save_avatar, with_pose_encoder, with_pose_shapes
-from model.body.body_model import BodyModel, load_body_model
+from model.body.body_model import BodyModel
 from model.body.track import BodyTrack
 from model.camera import Camera, camera_from_focal
 from model.networks import NetworkOptions

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from model.motion.camera_paths import PATHS
 from model.motion.library import LIBRARY
 from tasks import animate_video
 from tasks.animate import OWN_MOTION
-from tasks.errors import InputError
+from tasks.errors import InputError, Interrupted
 from tasks.export_avatar import FORMATS
 from tasks.settings import load_settings
 
@@ -116,9 +117,36 @@ def test_what_is_no_video_leaves_the_settings_alone(here: Path, asked: list, vid
     assert (here / "params.yaml").read_text() == before
 
 
-def test_forcing_runs_one_stage_again(here: Path, asked: list) -> None:
-    call("run", "--to", "evaluate", "--force")
-    assert asked == [("repro", "--single-item", "--force", "evaluate")]
+def test_forcing_runs_one_stage_again_after_what_it_reads_is_up_to_date(here: Path, asked: list, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "ask_graph", lambda target: GRAPH)
+    call("run", "--to", "d", "--force")
+    assert asked == [("repro", "b", "c"), ("repro", "--single-item", "--force", "d")]
+    asked.clear()
+    call("run", "--to", "a", "--force")  # reads from no stage
+    assert asked == [("repro", "--single-item", "--force", "a")]
+
+
+def test_ctrl_c_ends_a_run_with_130_and_no_word_of_the_set_up(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Dvc:
+        """DVC whose stage was interrupted; its status is that of any stage that fails."""
+
+        told = False
+
+        def wait(self) -> int:
+            if not self.told:
+                raise KeyboardInterrupt
+            return 255
+
+        def send_signal(self, _: int) -> None:
+            self.told = True
+
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: Dvc())
+    result = call("run")
+    assert result.exit_code == 130 and "error" not in result.output
+    (here / "a.mp4").write_bytes(b"x")
+    monkeypatch.setattr(animate_video, "cache_folder", lambda _: here)
+    with pytest.raises(Interrupted, match="run the same command again"):
+        animate_video.fit_video(str(here / "a.mp4"), here)
 
 
 # ----------------------------------------------------------------------------------------------------- animate, render
@@ -155,7 +183,7 @@ def test_sizes_are_one_number_or_two(text: str, size: tuple[int, int]) -> None:
     assert filming.parse_size(text) == size
 
 
-@pytest.mark.parametrize("text", ["", "big", "1x2x3", "-4", "1.5x2"])
+@pytest.mark.parametrize("text", ["", "big", "1x2x3", "-4", "1.5x2", "7²"])
 def test_what_is_no_size_is_refused(text: str) -> None:
     with pytest.raises(InputError, match="720 or 1920x1080"):
         filming.parse_size(text)
@@ -183,10 +211,33 @@ def test_a_video_is_fitted_as_a_subject_of_its_own_and_the_project_stays_as_it_i
     assert asked == [(["repro", "fit_smpl"], folder)]
     settings = load_settings(folder / "params.yaml")
     assert (settings.subject.name, settings.subject.video) == ("friend", str(here / "Friend.mp4"))
-    assert settings.fit_smpl == load_settings(here / "params.yaml").fit_smpl
     assert (folder / "dvc.yaml").read_bytes() == before["dvc.yaml"] and "/somewhere/cache" in (folder / ".dvc" / "config").read_text()
     assert (folder / "model").resolve() == here / "model"
     assert {path.name: path.read_bytes() for path in here.iterdir() if path.is_file()} == before
+
+
+OF_THE_CLIP = {
+    "focal_px: null": "focal_px: 900.0", "distortion: null": "distortion: [0.1, 0.0, 0.0, 0.0, 0.0]", "subject_box: null": "subject_box: [1.0, 2.0, 3.0, 4.0]",
+    "import: null": "import: tracks/own.npz", "height: null": "height: 1.85",
+}  # fmt: skip
+OF_THE_USER = {"model: open": "model: bodies/smpl.npz", "uv: null": "uv: /bodies/smpl.obj", "rembg_home: null": "rembg_home: weights", "prior: 0.6": "prior: 0.5"}
+
+
+@pytest.mark.parametrize("same_clip", [False, True])
+def test_another_video_is_fitted_without_what_was_set_for_the_avatars_own(here: Path, monkeypatch: pytest.MonkeyPatch, same_clip: bool) -> None:
+    (here / "friend.mp4").write_bytes(b"x")
+    text = (here / "params.yaml").read_text()
+    for usual, own in (OF_THE_CLIP | OF_THE_USER | ({"video: data/demo/clip.mp4": "video: friend.mp4"} if same_clip else {})).items():
+        assert usual in text
+        text = text.replace(usual, own, 1)
+    (here / "params.yaml").write_text(text)
+    monkeypatch.setattr(animate_video, "cache_folder", lambda _: here)
+    settings = load_settings(animate_video.prepare_folder(here / "friend.mp4", here) / "params.yaml")
+    frames, fit = settings.extract_frames, settings.fit_smpl
+    known = (frames.focal_px, frames.distortion, frames.subject_box, fit.import_track, fit.height)
+    assert known == ((900.0, [0.1, 0.0, 0.0, 0.0, 0.0], [1.0, 2.0, 3.0, 4.0], str(here / "tracks/own.npz"), 1.85) if same_clip else (None,) * 5)
+    assert (settings.body.model, settings.body.uv) == (str(here / "bodies/smpl.npz"), "/bodies/smpl.obj")
+    assert settings.segment_person.rembg_home == str(here / "weights") and fit.prior == 0.5
 
 
 def test_a_video_that_the_stages_refuse_is_told(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -394,6 +445,17 @@ def test_settings_that_cannot_work_are_found(here: Path, change: tuple[str, str]
     checks = {"body model": doctor.check_body_model, "segmentation": doctor.check_weights}
     findings = [finding for finding in checks.get(about, doctor.check_settings_file)() if finding.about == about]
     assert [finding.state for finding in findings] == [state]
+
+
+def test_the_folder_of_a_dataset_is_as_good_as_a_video(here: Path) -> None:
+    (here / "params.yaml").write_text((here / "params.yaml").read_text().replace("name: demo", "name: other", 1).replace("data/demo/clip.mp4", "subject", 1))
+    (here / "subject").mkdir()
+    states = []
+    for name in (None, "camera.pkl", "masks.hdf5"):
+        if name is not None:
+            (here / "subject" / name).touch()
+        states.append(next(finding.state for finding in doctor.check_settings_file() if finding.about == "video"))
+    assert states == ["bad", "bad", "ok"]
 
 
 def test_a_full_disk_is_bad(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,13 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 
 import pytest
 
-from flows.avatar_flow import StageFailed, can_be_retried, stages_in_order
+from flows import avatar_flow
+from flows.avatar_flow import StageFailed, bring_up_to_date, can_be_retried, stages_in_order
 
 PROJECT = Path(__file__).parents[2]
+DVC = """
+import signal, subprocess, sys
+signal.signal(signal.SIGINT, signal.SIG_IGN)  # as DVC does while a stage runs
+subprocess.run([sys.executable, "stage.py"])
+"""
+STAGE = """
+import os, pathlib, signal, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
+try:
+    print("running", flush=True)
+    time.sleep(5)
+except KeyboardInterrupt:
+    os.kill(int(os.environ["FLOW"]), signal.SIGINT)  # the flow is told again while the stage is busy
+    time.sleep(0.3)
+    pathlib.Path("checkpoint").touch()
+"""
 
 
 def test_the_flow_runs_every_stage_after_what_it_reads() -> None:
@@ -45,3 +63,20 @@ class _Failed:
 def test_only_faults_that_may_pass_are_tried_again(bad_input: bool, retried: bool) -> None:
     state = _Failed(StageFailed("fit_smpl", "no", bad_input=bad_input))
     assert asyncio.run(can_be_retried(None, None, state)) is retried
+
+
+class _CancelledOnceItRuns:
+    """A logger at whose first line somebody cancels the run."""
+
+    def info(self, line: str) -> None:
+        raise KeyboardInterrupt(line)
+
+
+def test_a_cancelled_run_ends_after_its_stage_has_left_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "dvc.py").write_text(DVC)  # python -m finds it before DVC itself
+    (tmp_path / "stage.py").write_text(STAGE)
+    monkeypatch.setenv("FLOW", str(os.getpid()))
+    monkeypatch.setattr(avatar_flow, "get_run_logger", _CancelledOnceItRuns)
+    with pytest.raises(KeyboardInterrupt, match="running"):
+        bring_up_to_date.fn("train_stage1", tmp_path)
+    assert (tmp_path / "checkpoint").exists()

@@ -52,6 +52,14 @@ def with_gap(scene: fitting_scene.Scene, rows: slice) -> starts.Observations:
     return replace(scene.seen, confidence=confidence, directions=directions)
 
 
+def test_an_objective_that_is_no_number_is_refused() -> None:
+    scene = make_scene(6)
+    still = scene.seen.times.clone()
+    still[3] = still[2]
+    with pytest.raises(ValueError, match="at the start"):
+        minimise(BodyFitProblem(scene.body, replace(scene.seen, times=still), SPREADS, only_motion=True), scene.truth, steps=1)
+
+
 def test_exact_landmarks_give_the_pose_back_within_25_mm(scene: fitting_scene.Scene, fitted: starts.FitState) -> None:
     assert scene.error_mm(fitted).mean() < 25  # the pose prior and unknown offsets keep it from zero
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from model.body.safe_pickle import UnsafePickleError, convert_pickle_to_npz, load_body_pickle
+from model.body.safe_pickle import UnsafePickleError, load_body_pickle
 
 
 class Calls:
@@ -115,18 +115,3 @@ def test_numbers_in_every_published_wrapping_come_through(tmp_path, chumpy, prot
     assert np.array_equal(arrays["J_regressor"], matrix.toarray())
     assert np.array_equal(arrays["weights"], content["weights"]) and arrays["f"].dtype == np.uint32
     assert "bs_style" not in arrays
-
-
-def test_a_converted_pickle_holds_the_same_arrays_and_leaves_nothing_partial(tmp_path):
-    path = written(tmp_path, {"v_template": np.arange(6.0).reshape(2, 3)})
-    convert_pickle_to_npz(path, tmp_path / "model.npz")
-    with np.load(tmp_path / "model.npz", allow_pickle=False) as data:
-        assert np.array_equal(data["v_template"], np.arange(6.0).reshape(2, 3))
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["model.npz", "model.pkl"]
-
-
-def test_a_refused_pickle_leaves_no_npz(tmp_path):
-    path = written(tmp_path, {"v_template": Calls(os.getcwd)})
-    with pytest.raises(UnsafePickleError):
-        convert_pickle_to_npz(path, tmp_path / "model.npz")
-    assert [p.name for p in tmp_path.iterdir()] == ["model.pkl"]

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from model.body.body_model import canonical_pose, load_body_model
-from model.body.skinning import blend_transforms, skin_normals, skin_points, truncate_weights
+from model.body.skinning import blend_transforms, skin_points
 
 GENERATOR_SEED = 0
 
@@ -50,29 +50,6 @@ def test_a_point_of_one_joint_follows_that_joint(scene):
 def test_skinning_has_right_gradients(scene):
     inputs = (scene["points"].requires_grad_(), scene["weights"].requires_grad_(), scene["transforms"].requires_grad_())
     assert torch.autograd.gradcheck(skin_points, inputs, fast_mode=True)
-    assert torch.autograd.gradcheck(skin_normals, inputs, fast_mode=True)
-
-
-def test_normals_turn_with_a_rigid_motion_and_stay_of_unit_length(scene):
-    normals = torch.nn.functional.normalize(scene["points"], dim=-1)
-    turned = skin_normals(normals, scene["weights"], one_rigid(scene))
-    assert torch.allclose(turned, normals @ one_rigid(scene)[:, 0, :3, :3].mT, atol=1e-12)
-
-
-def test_normals_stay_upright_on_a_stretched_plane():
-    # A plane tilted by 45 degrees, stretched twofold along x: its normal tips towards the axis not stretched.
-    stretch = torch.diag(torch.tensor([2.0, 1, 1, 1], dtype=torch.float64))[None]
-    normal = torch.nn.functional.normalize(torch.tensor([[1.0, 1, 0]], dtype=torch.float64), dim=-1)
-    turned = skin_normals(normal, torch.ones(1, 1, dtype=torch.float64), stretch)
-    in_plane = torch.tensor([2.0, -1, 0], dtype=torch.float64)
-    assert abs(turned[0] @ in_plane) < 1e-12
-
-
-def test_truncated_weights_still_sum_to_one_and_keep_the_largest(scene):
-    kept = truncate_weights(scene["weights"], 2)
-    assert torch.allclose(kept.sum(dim=-1), torch.ones(7, dtype=torch.float64))
-    assert torch.equal((kept > 0).sum(dim=-1), torch.full((7,), 2))
-    assert torch.equal(kept.argmax(dim=-1), scene["weights"].argmax(dim=-1))
 
 
 def test_skinning_from_the_canonical_pose_lands_where_the_body_model_does():

@@ -32,9 +32,10 @@ def test_a_word_that_a_stage_does_not_know_is_refused(monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize(
     ("end", "code", "said"),
-    [(InputError("expected a video"), EXIT_BAD_INPUT, "error: expected a video"), (Interrupted("after step 3"), EXIT_INTERRUPTED, "interrupted: after step 3")],
-)
-def test_known_ends_are_one_line_and_a_code(end: Exception, code: int, said: str, capsys: pytest.CaptureFixture) -> None:
+    [(InputError("expected a video"), EXIT_BAD_INPUT, "error: expected a video"), (Interrupted("after step 3"), EXIT_INTERRUPTED, "interrupted: after step 3"),
+     (KeyboardInterrupt(), EXIT_INTERRUPTED, "interrupted: nothing made before is lost; run the same command again")],
+)  # fmt: skip
+def test_known_ends_are_one_line_and_a_code(end: BaseException, code: int, said: str, capsys: pytest.CaptureFixture) -> None:
     def main() -> None:
         raise end
 

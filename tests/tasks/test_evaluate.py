@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from ruamel.yaml import YAML
 from scipy.spatial.transform import Rotation
 
 from model.body.body_model import BodyModel, load_body_model
@@ -27,11 +28,12 @@ from tasks.evaluate import collect_metrics, record_run, write_results
 from tasks.measurement import SETS, STAGES, Inputs, Measured, measure
 from tasks.pictures import SheetColumn, contact_sheet, cut_square, error_map, person_square, spread_evenly
 from tasks.provenance import data_hash
-from tasks.report_content import curves_of
+from tasks.report_content import FROM_VIDEO, curves_of, report_of
 from tasks.scoring import PSNR_CAP, SCORES, Viewer, mean_scores, pose_at, track_joints
 from tasks.settings import Settings, load_settings
 from tasks.showcase import find_stand, look_from, sample_motion
 
+PROJECT = Path(__file__).parents[2]
 SIZE = 64  # px
 NUM_FRAMES = 12
 VIDEO_FRAMES = 23  # every other one is kept
@@ -71,7 +73,7 @@ def body() -> BodyModel:
 
 @pytest.fixture(scope="module")
 def settings() -> Settings:
-    loaded = load_settings(Path(__file__).parents[2] / "params.yaml")
+    loaded = load_settings(PROJECT / "params.yaml")
     evaluate = loaded.evaluate.model_copy(update={"turntable_views": 4})
     return loaded.model_copy(update={"evaluate": evaluate})
 
@@ -251,6 +253,17 @@ def test_results_are_written_whole_and_the_report_holds_all_frames(
     assert content["coverage"]["num_frames"] == 9 and len(content["poses"]) == 9
     assert content["left_out"] == ["video frame 7: it does not decode"]
     assert set(content["curves"]) >= {"Stage 1: loss", "Stage 2: loss"}
+
+
+def test_neither_the_filming_nor_an_earlier_page_is_counted_from_video_to_the_report(
+    paths: SubjectPaths, inputs: Inputs, settings: Settings, ordinary: tuple[Measured, dict]
+) -> None:
+    measured, metrics = ordinary
+    pipeline = list(YAML(typ="safe", pure=True).load((PROJECT / "dvc.yaml").read_text())["stages"])
+    assert pipeline == ["make_demo", *FROM_VIDEO, "build_page"]
+    report = report_of(paths, inputs, measured, metrics | {"seconds": dict.fromkeys(pipeline, 60.0)}, settings)
+    assert dict(report.tiles)["from video to this page"] == f"{len(FROM_VIDEO)}.0 min"
+    assert list(report.seconds) == ["make_demo", *FROM_VIDEO]
 
 
 def test_an_unreachable_server_does_not_fail_the_evaluation_and_the_run_waits(

@@ -22,7 +22,7 @@ from model.networks import NetworkOptions
 from model.pose import BodyPose, track_pose
 from model.pose_shapes import PoseShapeOptions
 from model.uv.atlas import bake_atlas, body_surface
-from tasks import export_avatar, export_formats
+from tasks import export_formats
 from tasks.animate import MotionChoice, find_motion, fit_motion, load_actor
 from tasks.artifacts import subject_paths, write_track
 from tasks.errors import InputError
@@ -64,7 +64,7 @@ def person(body: BodyModel) -> tuple[Avatar, BodyTrack]:
 @pytest.fixture
 def subject(person: tuple[Avatar, BodyTrack], body: BodyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """That person as the pipeline leaves it, in an empty folder with the committed settings; the body is loaded once."""
-    monkeypatch.setattr(export_avatar, "load_body_model", lambda *_, **__: body)
+    monkeypatch.setattr("tasks.body.load_body_model", lambda *_, **__: body)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "params.yaml").write_text((PROJECT / "params.yaml").read_text())
     paths = subject_paths("demo")
@@ -106,7 +106,7 @@ def test_a_frame_is_the_renderers_own_gaussians_carried_to_the_stage(subject: st
     pose = track_pose(track, 2)
     gaussians = avatar.gaussians(avatar.attributes(pose), avatar.joint_transforms(pose))
     placement = placement_of_track(track, skeleton_of_avatar(avatar))
-    back = placement.carry_points(torch.from_numpy(means).float())
+    back = torch.from_numpy(means).float() @ placement.turn.T + placement.shift
     assert (back - gaussians.means).abs().max() < 1e-4
     shown = 0.5 + 0.28209479 * np.stack([vertex[f"f_dc_{c}"] for c in range(3)], axis=1)
     assert np.abs(shown - gaussians.colors.numpy()).max() < 1 / 255
@@ -299,6 +299,12 @@ def test_what_cannot_be_written_is_refused_in_words(subject: str, arguments: dic
     with pytest.raises(InputError, match=re.escape(said)):
         export(subject, **arguments)
     assert not Path("exports").exists()
+
+
+@pytest.mark.parametrize("pose", ["7²", "walk:²", "--5"])
+def test_what_is_no_number_of_a_frame_is_refused_in_words(subject: str, pose: str) -> None:
+    with pytest.raises(InputError, match="'rest' or the number of a frame"):
+        main(["--subject", subject, "--format", "ply", f"--pose={pose}"])
 
 
 def test_an_avatar_that_is_not_there_is_missed_by_name(subject: str) -> None:

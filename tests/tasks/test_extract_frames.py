@@ -232,6 +232,14 @@ def test_even_sampling_gives_the_wanted_number_with_both_ends(count: int):
     assert np.ptp(np.diff(chosen)) <= 1 if count > 1 else True
 
 
+@pytest.mark.parametrize("how", [{"num_frames": 20}, {"num_frames": 12}, {"fps": 25.0}])
+def test_of_frames_at_the_same_time_one_is_taken(how: dict[str, float]):
+    times = np.arange(20) / 25
+    times[[4, 9]] = times[3], times[8] + 3e-4
+    chosen = sample_times(times, **how)
+    assert np.diff(times[chosen]).min() > 0.03 and not {4, 9} & set(chosen.tolist()) and chosen[-1] == 19
+
+
 def test_sampling_at_a_rate_keeps_that_rate():
     chosen = sample_times(np.arange(50) / 25, fps=5.0)
     assert np.array_equal(chosen, np.arange(0, 50, 5))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,9 @@ from model.fitting.landmarks import MissingDetectorError, PoseLandmarks
 from model.fitting.objective import fit_body_of
 from tasks import fit_smpl
 from tasks.artifacts import ClipInfo, Segmentation, SubjectPaths, read_json, read_track, write_image, write_json
+from tasks.body import read_body
 from tasks.errors import InputError
-from tasks.settings import FitSmplSettings, load_settings
+from tasks.settings import BodySettings, FitSmplSettings, load_settings
 
 FRAMES, SIZE, FOCAL = 5, 128, 240.0
 ROOT = Path(__file__).parents[2]
@@ -126,7 +128,15 @@ def test_a_missing_detector_is_said_in_its_own_words(paths: SubjectPaths, monkey
 
 
 def test_an_unknown_body_model_is_refused(tmp_path: Path) -> None:
-    settings = load_settings(ROOT / "params.yaml")
-    settings = settings.model_copy(update={"body": settings.body.model_copy(update={"model": str(tmp_path / "smpl.npz")})})
-    with pytest.raises(InputError):
-        fit_smpl.read_body(settings)
+    settings = BodySettings(model=str(tmp_path / "smpl.npz"), uv=None)
+    with pytest.raises(InputError, match="there is no body model at"):
+        read_body(settings)
+
+
+def test_a_body_without_a_uv_layout_is_refused_where_a_surface_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    bare = dataclasses.replace(load_body_model("open"), uv=None)  # as SMPL's own files are
+    monkeypatch.setattr("tasks.body.load_body_model", lambda *_, **__: bare)
+    settings = BodySettings(model="SMPL.pkl", uv=None)
+    assert read_body(settings) is bare
+    with pytest.raises(InputError, match="no UV layout.*body.uv"):
+        read_body(settings, with_uv=True)

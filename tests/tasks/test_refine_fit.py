@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 from model.fitting.appearance import Round
 from model.fitting.fit import Silhouettes
 from tasks import refine_fit
-from tasks.artifacts import SubjectPaths, read_track, subject_paths, write_track
+from tasks.artifacts import FrameSplit, SubjectPaths, read_track, subject_paths, write_track
 from tasks.errors import InputError, Interrupted
 from tasks.fit_state import read_fit_state, write_fit_state
 from tasks.settings import load_settings
@@ -22,6 +22,7 @@ from tests.conftest import make_avatar
 from tests.model.fitting_scene import SPREADS, Scene, make_scene
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
+KEPT_FRAMES = refine_fit.kept_frames
 
 
 def write_params(**options) -> None:
@@ -202,3 +203,16 @@ def test_a_look_that_is_no_preset_is_refused(subject: SubjectPaths) -> None:
         yaml.dump(values, file)
     with pytest.raises(InputError, match="refine_fit.look is 'quik'"):
         load_settings()
+
+
+def test_without_kept_frames_the_refined_motion_is_taken_unjudged(subject: SubjectPaths, rounds: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    def judged(*_, **__):
+        raise AssertionError("there is nothing to judge by")
+
+    monkeypatch.setattr(refine_fit, "heldout_psnr", judged)
+    monkeypatch.setattr(refine_fit, "kept_frames", KEPT_FRAMES)
+    monkeypatch.setattr(refine_fit, "read_clip", lambda _: None)
+    monkeypatch.setattr(refine_fit, "read_segmentation", lambda _: None)
+    monkeypatch.setattr(refine_fit, "split_frames", lambda *_, **__: FrameSplit(train=list(range(8)), heldout=[]))
+    refine_fit.main()
+    assert rounds == list(range(8)) and (subject.fit_refined / "track.npz").exists()

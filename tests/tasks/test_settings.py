@@ -46,16 +46,63 @@ def test_a_wrong_type_is_refused_with_what_came(values: dict, wrong: object) -> 
 
 @pytest.mark.parametrize(
     ("path", "value"),
-    [("refine_fit.options.carried.every", 0), ("refine_fit.options.carried.window", 2), ("presets.quick.train_stage2.pose_shapes.fade", 0.0)],
+    [
+        ("refine_fit.outline", float("inf")),
+        ("refine_fit.options.carried.every", 0),
+        ("refine_fit.options.carried.window", 2),
+        ("refine_fit.options.first_steps", 0),
+        ("refine_fit.options.steps", 0),
+        ("refine_fit.options.later_rate", 0.0),
+        ("refine_fit.options.points", 0),
+        ("refine_fit.options.tracks", 0),
+        ("refine_fit.options.strength", {"first": 0.0, "last": 300.0}),
+        ("refine_fit.options.point_spread", {"first": 0.03, "last": 0.0}),
+        ("presets.quick.train_stage1.training.steps", 0),
+        ("presets.quick.train_stage1.training.max_minutes", 0.0),
+        ("presets.quick.train_stage1.training.frames_per_step", 0),
+        ("presets.quick.train_stage1.training.checkpoint_every", 0),
+        ("presets.quick.train_stage1.training.rates.poses.spans", [6, 0]),
+        ("presets.quick.train_stage1.network.scale_floor", 0.6),
+        ("presets.quick.train_stage1.network.scale_start", 1.5),
+        ("presets.quick.train_stage1.network.scale_ceiling", 0.6),
+        ("presets.quick.train_stage2.training.steps", 0),
+        ("presets.quick.train_stage2.pose_shapes.reach", 0.0),
+        ("presets.quick.train_stage2.pose_shapes.fade", 0.0),
+        ("presets.paper.train_stage2.pose_encoder.base_width", 0),
+        ("presets.paper.train_stage2.pose_encoder.depth", 0),
+        ("presets.paper.train_stage2.pose_encoder.reach", 0.0),
+    ],
 )
-def test_a_value_that_nothing_can_be_computed_with_is_refused(values: dict, path: str, value: float) -> None:
-    *sections, key = path.split(".")
-    section = values
-    for name in sections:
-        section = section[name]
-    section[key] = value
-    with pytest.raises(InputError, match=key):
+def test_a_value_that_nothing_can_be_computed_with_is_refused(values: dict, path: str, value: object) -> None:
+    put(values, path, value)
+    *_, section, key = path.split(".")
+    with pytest.raises(InputError, match=rf"{section}\b.*{key}.*, came"):
         check_settings(values, name="params.yaml")
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("refine_fit.options.rounds", 0),
+        ("refine_fit.options.adjust_steps", 0),
+        ("refine_fit.options.carried.tracks", 0),
+        ("presets.quick.train_stage1.training.max_minutes", None),
+        ("presets.quick.train_stage1.training.rates.networks", 0),
+        ("presets.quick.train_stage1.training.rates.poses.spans", []),
+        ("presets.quick.train_stage1.network.scale_floor", 0.0),
+    ],
+)
+def test_a_value_that_switches_something_off_fits(values: dict, path: str, value: object) -> None:
+    put(values, path, value)
+    check_settings(values, name="params.yaml")
+
+
+def put(values: dict, path: str, value: object) -> None:
+    """Set the value at a dotted path."""
+    *sections, key = path.split(".")
+    for name in sections:
+        values = values[name]
+    values[key] = value
 
 
 def test_a_subject_name_with_spaces_is_refused(values: dict) -> None:

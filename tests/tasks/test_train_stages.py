@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 
 from model.avatar_file import load_avatar
 from model.checkpoint import load_checkpoint
-from model.uv.atlas import UvAtlas
+from model.uv.atlas import BodySurface, UvAtlas, bake_atlas
 from tasks import bake_pose_maps, bake_uv_maps, train_stage1, train_stage2, training_run
 from tasks.artifacts import (
     ClipInfo,
@@ -140,6 +140,20 @@ def test_a_checkpoint_of_other_settings_is_not_gone_on_from(
         with pytest.raises(Interrupted):
             train_stage1.main()
     write_params(Path(), stage1_steps=5)
+    train_stage1.main()
+    assert "starting anew" in capsys.readouterr().out
+
+
+def test_a_checkpoint_of_another_surface_is_not_gone_on_from(
+    subject: SubjectPaths, tube: BodySurface, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(training_run, "run_training", lambda *_, **__: False)
+        with pytest.raises(Interrupted):
+            train_stage1.main()
+    finer = bake_atlas(tube, resolution=40, map_resolution=24, density=None)  # as many points, on a larger feature map
+    assert finer.num_points == len(read_npz(subject.uv / "atlas.npz", made_by="bake_uv_maps")["points_rest"])
+    write_npz(subject.uv / "atlas.npz", **finer.arrays())
     train_stage1.main()
     assert "starting anew" in capsys.readouterr().out
 

@@ -77,12 +77,12 @@ def settle_on_masks(
         moved = {frame: moved[frame] + by_shift[frame] for frame in moved}
         on_progress(0.5 * (number + 1) / len(RADII))
     settled = replace(placed, betas=betas)
-    transl = _settle_places(model, settled, K, goals, small.shape[1:], scale, height_px, moved, surface, on_progress)
+    transl = _settle_places(settled, K, goals, small.shape[1:], scale, height_px, moved, surface, on_progress)
     return replace(settled, transl=transl)
 
 
 def _settle_places(
-    model: BodyModel, placed: PlacedTrack, K: np.ndarray, goals: dict[int, Outline], shape: tuple[int, int], scale: float,
+    placed: PlacedTrack, K: np.ndarray, goals: dict[int, Outline], shape: tuple[int, int], scale: float,
     height_px: float, moved: dict[int, Tensor], surface: _LinearSurface, on_progress: Callable[[float], None],
 ) -> Float[Tensor, "F 3"]:  # fmt: skip
     """The place of every frame, near what the chosen frames around it say."""

@@ -22,7 +22,6 @@ from model.body.track_import.imported import BODY_JOINTS, ImportedTrack, TrackFo
 
 ROMP_FOCAL = 443.4 / 512  # ROMP and BEV: focal length over the longer side (60 degrees across)
 PHALP_FOCAL = 5000 / 256  # 4D-Humans: the picture, padded to a square, counts 256 px
-MIN_SURE_SHARE = 0.99
 
 Beside = Mapping[str, object]
 Size = tuple[int, int]

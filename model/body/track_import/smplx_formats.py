@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from model.body.track_import.imported import SMPLX_JOINTS, ImportedTrack, TrackFormatError, intrinsics, one_shape, still, vectors
+from model.body.track_import.imported import SMPLX_JOINTS, ImportedTrack, TrackFormatError, intrinsics, one_shape, still
 from model.body.track_import.smpl_formats import Beside, Format, Size, _frame_number, array, find_beside, keyed
 
 K_SPREAD = 0.01  # of the focal length over a clip, share, that still counts as one camera
