@@ -3,6 +3,10 @@
 Activations are [C, N]: one channel is one row, so that sums over points and the sums of a matrix product both run along
 memory. Each compiled function has a plain torch twin of the same name with `_reference`.
 
+Sums have an order that is written down, and no compiled function here may change it: numba optimises what it compiles with
+parallel=True otherwise when it is fresh than when it comes from its cache (its issue 10617), and with sums in any order the first
+training on a machine would differ from the next.
+
 Axes: C channels, N points, G texels per side of the feature map.
 """
 
@@ -19,6 +23,7 @@ from torch import Tensor
 from torch.nn import functional as nnf
 
 EPSILON = 1e-5  # added to the variance, as in torch's BatchNorm
+LANES = 32  # sums kept beside each other: their order is fixed, and they fill a core's vectors
 
 
 # ------------------------------------------------------------------------------------------------- reading features
@@ -194,7 +199,7 @@ class _Normalise(torch.autograd.Function):
         return *(torch.from_numpy(g) for g in found), None
 
 
-@numba.njit(cache=True, parallel=True, fastmath={"reassoc", "contract", "nsz"})
+@numba.njit(cache=True, parallel=True)
 def _normalise_rows(x, weight, bias, relu):
     channels, count = x.shape
     y = np.empty_like(x)
@@ -203,11 +208,19 @@ def _normalise_rows(x, weight, bias, relu):
     for c in numba.prange(channels):
         row, out = x[c], y[c]
         pivot = row[0]  # sums of differences keep their digits
-        total, squares = x.dtype.type(0), x.dtype.type(0)
-        for i in range(count):
-            d = row[i] - pivot
-            total += d
-            squares += d * d
+        sums = np.zeros((2, LANES), x.dtype)
+        for start in range(0, count, LANES):
+            if start + LANES <= count:
+                for k in range(LANES):
+                    d = row[start + k] - pivot
+                    sums[0, k] += d
+                    sums[1, k] += d * d
+            else:
+                for k in range(count - start):
+                    d = row[start + k] - pivot
+                    sums[0, k] += d
+                    sums[1, k] += d * d
+        total, squares = sums[0].sum(), sums[1].sum()
         shift = total / count
         variance = max(squares / count - shift * shift, x.dtype.type(0))
         gain = weight[c] / np.sqrt(variance + x.dtype.type(EPSILON))
@@ -219,7 +232,7 @@ def _normalise_rows(x, weight, bias, relu):
     return y, means, variances
 
 
-@numba.njit(cache=True, parallel=True, fastmath={"reassoc", "contract", "nsz"})
+@numba.njit(cache=True, parallel=True)
 def _normalise_rows_back(grad, x, weight, y, means, variances, relu):
     """With z = (x - mean) / std and g the gradient of y:  dx = weight / std (g - mean(g) - z mean(g z))."""
     channels, count = x.shape
@@ -231,13 +244,21 @@ def _normalise_rows_back(grad, x, weight, y, means, variances, relu):
         row, g_row, y_row, out = x[c], grad[c], y[c], to_x[c]
         inverse = x.dtype.type(1) / np.sqrt(variances[c] + x.dtype.type(EPSILON))
         mean = means[c]
-        plain, along = zero, zero
         for i in range(count):
-            g = g_row[i] if (not relu or y_row[i] > zero) else zero
-            out[i] = g
-            plain += g
-            along += g * (row[i] - mean)
-        along *= inverse
+            out[i] = g_row[i] if (not relu or y_row[i] > zero) else zero
+        sums = np.zeros((2, LANES), x.dtype)
+        for start in range(0, count, LANES):
+            if start + LANES <= count:
+                for k in range(LANES):
+                    g = out[start + k]
+                    sums[0, k] += g
+                    sums[1, k] += g * (row[start + k] - mean)
+            else:
+                for k in range(count - start):
+                    g = out[start + k]
+                    sums[0, k] += g
+                    sums[1, k] += g * (row[start + k] - mean)
+        plain, along = sums[0].sum(), sums[1].sum() * inverse
         to_bias[c], to_weight[c] = plain, along
         gain = weight[c] * inverse
         a, b = plain / count, along * inverse / count

@@ -108,7 +108,7 @@ class _FusedSsim(torch.autograd.Function):
         return grad * ctx.gradient, None
 
 
-@numba.njit(cache=True, parallel=True, fastmath={"contract", "nsz", "arcp", "reassoc"})
+@numba.njit(cache=True, parallel=True, error_model="numpy", fastmath={"contract"})  # sums keep their order: see model/decoding.py
 def _ssim_with_gradient(x, y, weights):
     """With S the similarity of a window and m, p, q the window's means of x, x^2, xy:
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -320,3 +324,22 @@ def test_texels_decode_smoothly_between_their_centres_and_learn(tube: BodySurfac
     assert step.mean() < 0.5 * (decoded.albedo[torch.randperm(len(decoded.albedo))] - decoded.albedo).norm(dim=-1).mean()
     decoded.albedo.sum().backward()
     assert avatar.features.features.grad.abs().max() > 0
+
+
+@pytest.mark.slow
+def test_fresh_kernels_and_those_from_numbas_cache_give_the_same_digits(tmp_path: Path) -> None:
+    script = """
+import hashlib, torch
+from model import decoding, ssim
+g = torch.Generator().manual_seed(0)
+rand = lambda *shape: torch.rand(*shape, generator=g, requires_grad=True)
+x, weight, bias, image = rand(16, 3001), rand(16), rand(16), rand(60, 70, 3)
+y = decoding.normalise(x, weight, bias, relu=True)[0]
+value = ssim.ssim(image, rand(60, 70, 3))
+((y * rand(*y.shape)).sum() + value).backward()
+found = [y, value, *(leaf.grad for leaf in (x, weight, bias, image))]
+print(hashlib.sha256(b"".join(t.detach().numpy().tobytes() for t in found)).hexdigest())
+"""
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(Path(__file__).parents[2])}
+    fresh, cached = (subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True).stdout for _ in range(2))
+    assert fresh == cached and any(tmp_path.rglob("*.nbc"))
