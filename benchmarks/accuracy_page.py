@@ -87,8 +87,6 @@ def judged(people: dict[str, dict]) -> list[tuple[str, str, str, int, bool]]:
     if both:
         worse = float(np.mean([row["focal_wrong"]["mpjpe"] - row.get("focal_right", row["fit"])["mpjpe"] for row in both]))
         found.append(("focal length 1.5 times too long: MPJPE worse by", f"{worse:+.1f} mm", f"at most {TARGETS['focal_wrong_worse']:.0f} mm", len(both), worse <= TARGETS["focal_wrong_worse"]))
-    height = [100 * abs(fit["height_at_known_distance_m"] - fit["true_height_m"]) for fit in fits]
-    found.append(("height where the distance is known, worst", f"{max(height):.1f} cm", f"{TARGETS['height_cm']:.0f} cm", len(fits), max(height) <= TARGETS["height_cm"]))
     below = [fit["iou_ceiling"] - fit["iou"] for fit in fits]
     found.append(("silhouette IoU below the ceiling, worst", f"{max(below):.3f}", f"{TARGETS['iou_below_ceiling']}", len(fits), max(below) <= TARGETS["iou_below_ceiling"]))
     for name in ("fit", "look"):
@@ -116,12 +114,15 @@ def _verdict(met: bool) -> str:
 
 
 def _of_motions(words: str, motions: list[dict]) -> list[tuple[str, str, str, int, bool]]:
-    """What is asked of turns, headings and sides of depth, of those motions that have these figures."""
+    """What is asked of turns, heights, headings and sides of depth, of those motions that have these figures."""
     found = []
     turns = [motion["turntable"] for motion in motions if "turntable" in motion]
     if turns:
         found.append(_pair(f"turntables, {words}, mean MPJPE / PA", turns, TARGETS["turntable"]))
     whole = [motion for motion in motions if "wrong_side_frames" in motion]
+    heights = [100 * abs(motion["height_at_known_distance_m"] - motion["true_height_m"]) for motion in motions if "height_at_known_distance_m" in motion]
+    if heights:
+        found.append((f"height where the distance is known, worst, {words}", f"{max(heights):.1f} cm", f"{TARGETS['height_cm']:.0f} cm", len(heights), max(heights) <= TARGETS["height_cm"]))
     if whole:
         flipped = sum(motion["flipped_frames"] for motion in whole)
         found.append((f"frames that face the wrong way, {words}", str(flipped), "none", len(whole), flipped == 0))

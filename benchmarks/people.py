@@ -30,8 +30,9 @@ from benchmarks.body_fit import SEGMENTS, compare, fitted_joints, true_joints
 from benchmarks.cast import MEMBERS, VARIANTS, Member, fit_variant, look_of, prepare, refine_on_look, true_bodies, true_height, true_K
 from model.body.body_model import load_body_model
 from model.body.track import BodyTrack
+from model.fitting.objective import fit_body_of
 from model.fitting.outline import render_faces, shrink_masks
-from model.fitting.score import silhouette_iou
+from model.fitting.score import body_height, silhouette_iou
 from tasks.artifacts import ClipInfo, Truth, read_clip, read_mask, read_segmentation, read_track, write_json
 from tasks.provenance import code_commit
 from tasks.settings import Settings, load_settings
@@ -100,24 +101,25 @@ def measure(member: Member, folder: Path, settings: Settings) -> dict[str, objec
     return motion_figures(member, track, settings) | {
         "depth_mm": _mean(errors.depth), "distance_m": _mean(errors.distance, 2),
         "iou": record["iou_mean"], "iou_ceiling": _mean(np.nanmean(ceiling), 4),
-        "height_m": round(record["height_m"], 3), "true_height_m": round(true_height(member), 3),
-        "height_at_known_distance_m": round(known_distance_height(record, track, errors, true_K(truth, clip)), 3),
         "looks_down_deg": round(record["camera_looks_down_deg"], 2), "true_looks_down_deg": round(true_tilt(truth), 2),
         "reprojection_share": record["reprojection_share_of_height"], "seconds_per_frame": round(spent["fit"] / spent["frames"], 3), "processor_seconds_per_frame": round(spent["processor"] / spent["frames"], 3),
     }  # fmt: skip
 
 
 def motion_figures(member: Member, track: BodyTrack, settings: Settings) -> dict[str, object]:
-    """How far a motion is from the true one: joints, heading, sides of depth; of a turn also by itself."""
+    """How far a motion is from the true one: joints, heading, sides of depth, height; of a turn also by itself."""
     clip, truth = read_clip(member.paths), member.truth()
     joints, wanted = fitted_joints(track, settings.body.model), true_joints(truth, clip.source_frames)
     errors, sides, turned = compare(joints, wanted), wrong_sides(joints, wanted), heading_errors(track, truth, clip)
+    height = body_height(fit_body_of(load_body_model(settings.body.model)), track.betas.double())
     per_frame, worst = errors.rooted.mean(1), int(errors.rooted.mean(1).argmax())
     row = {
         "frames": len(per_frame), "mpjpe": _mean(per_frame), "pa": _mean(errors.aligned), "worst_frame": worst, "worst_mpjpe": _mean(per_frame[worst]),
         "flipped_frames": int((turned > TURNED).sum()), "heading_worst_deg": _mean(turned.max()),
         "wrong_side_frames": {limb: longest_run(wrong) for limb, wrong in sides.items()},
         "wrong_side_share": _mean(np.mean(list(sides.values())), 3),
+        "height_m": round(height, 3), "true_height_m": round(true_height(member), 3),
+        "height_at_known_distance_m": round(known_distance_height(height, track, errors, true_K(truth, clip)), 3),
         "focal_share": round(float(track.K[0, 0]) / float(true_K(truth, clip)[0, 0]), 3),
         "joints": {name: [_mean(errors.rooted[:, j]), _mean(errors.aligned[:, j])] for name, j in JOINTS.items()},
     }  # fmt: skip
@@ -201,10 +203,10 @@ def naked_iou(member: Member, clip: ClipInfo, settings: Settings) -> Float[np.nd
     return iou
 
 
-def known_distance_height(record: dict, track: BodyTrack, errors, K: Float[np.ndarray, "3 3"]) -> float:
-    """The fitted height carried to the true distance and focal length: what it would be for somebody who has measured both."""
+def known_distance_height(height: float, track: BodyTrack, errors, K: Float[np.ndarray, "3 3"]) -> float:
+    """A fitted height, m, carried to the true distance and focal length: what it would be for somebody who has measured both."""
     fitted = errors.distance + errors.depth / 1000
-    return float(record["height_m"] * np.mean(errors.distance / fitted) * float(track.K[0, 0]) / K[0, 0])
+    return float(height * np.mean(errors.distance / fitted) * float(track.K[0, 0]) / K[0, 0])
 
 
 def true_tilt(truth: Truth) -> float:

@@ -74,7 +74,7 @@ def test_a_known_distance_settles_the_height() -> None:
     K = np.diag([1000.0, 1000.0, 1.0])
     track = SimpleNamespace(K=torch.tensor(np.diag([1100.0, 1100.0, 1.0])))
     errors = SimpleNamespace(distance=np.full(4, 4.0), depth=np.full(4, 1000 * (4.0 * 0.9 * 1.1 - 4.0)))
-    assert known_distance_height({"height_m": 0.9 * 1.8}, track, errors, K) == pytest.approx(1.8)
+    assert known_distance_height(0.9 * 1.8, track, errors, K) == pytest.approx(1.8)
 
 
 def test_the_true_camera_follows_the_cut() -> None:
