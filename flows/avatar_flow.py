@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import networkx
@@ -25,6 +26,7 @@ PROJECT = Path(__file__).resolve().parents[1]
 RETRIES = 2
 RETRY_DELAY_SECONDS = 10
 OUTPUT_LINES_KEPT = 30
+GRACE = 10.0  # s; Prefect ends the flow's own process 30 s after a cancellation
 
 
 class StageFailed(Exception):
@@ -83,14 +85,18 @@ def bring_up_to_date(stage: str, project: Path) -> None:
 
 
 def stop_stage(process: subprocess.Popen) -> None:
-    """Tell DVC and its stage to stop, as Ctrl-C in a terminal tells them, and wait: the stage leaves its checkpoint."""
-    told = False
-    while process.returncode is None:
-        with contextlib.suppress(BaseException):  # Prefect sends SIGTERM soon after a terminal's Ctrl-C
-            if not told:
-                told = True
-                os.killpg(process.pid, signal.SIGINT)  # DVC alone takes no notice while a stage runs
-            process.wait()
+    """Tell DVC and its stage to stop, as Ctrl-C in a terminal tells them, and wait while the stage leaves its checkpoint.
+
+    Who takes no notice for GRACE seconds is told by SIGTERM.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        told, end = False, time.monotonic() + GRACE
+        while process.returncode is None and time.monotonic() < end:
+            with contextlib.suppress(BaseException):  # Prefect sends SIGTERM soon after a terminal's Ctrl-C
+                if not told:
+                    told = True
+                    os.killpg(process.pid, number)  # DVC alone takes no notice while a stage runs
+                process.communicate(timeout=max(0.0, end - time.monotonic()))  # reads on, for a full pipe would hold the stage up
 
 
 @flow(name="avatar-flow")

@@ -3,7 +3,7 @@
 Activations are [C, N]: one channel is one row, so that sums over points and the sums of a matrix product both run along
 memory. Each compiled function has a plain torch twin of the same name with `_reference`.
 
-Sums have an order that is written down, and no compiled function here may change it: numba optimises what it compiles with
+Sums have an order that no compiler may change: numba optimises what it compiles with
 parallel=True otherwise when it is fresh than when it comes from its cache (its issue 10617), and with sums in any order the first
 training on a machine would differ from the next.
 

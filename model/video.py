@@ -26,8 +26,7 @@ def sample_times(
     """
     assert (num_frames is None) != (fps is None), "give num_frames or fps"
     order = np.argsort(times, kind="stable")
-    gaps = np.diff(times[order])
-    order = order[np.r_[True, gaps > LEAST_GAP * np.median(gaps[gaps > 0])]] if (gaps > 0).any() else order[:1]
+    order = order[_at_times_of_their_own(times[order])]
     first, last = times[order[0]], times[order[-1]]
     if num_frames is not None:
         if num_frames >= len(order):
@@ -40,6 +39,16 @@ def sample_times(
     right = np.minimum(right, len(order) - 1)
     nearest = np.where(wanted - times[order[left]] <= times[order[right]] - wanted, left, right)
     return np.unique(order[nearest])
+
+
+def _at_times_of_their_own(times: Float[np.ndarray, "F"]) -> Int[np.ndarray, "K"]:
+    """Which of some rising times come noticeably later than the last one taken."""
+    usual = (times[-1] - times[0]) / max(len(times) - 1, 1)
+    taken = [0]
+    for row in range(1, len(times)):
+        if times[row] - times[taken[-1]] > LEAST_GAP * usual:
+            taken.append(row)
+    return np.array(taken)
 
 
 @dataclass(frozen=True)

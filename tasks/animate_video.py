@@ -28,7 +28,7 @@ CODE = ("model", "tasks", "demo", "docs")
 DVC_CONFIG = "[core]\n    analytics = false\n    check_update = false\n    no_scm = true\n[cache]\n    dir = {cache}\n"
 OF_ONE_CLIP = (("extract_frames", ("focal_px", "distortion", "subject_box")), ("fit_smpl", ("import", "height")))
 PATHS = (("body", ("model", "uv")), ("segment_person", ("rembg_home",)), ("fit_smpl", ("import",)))
-NO_PATHS = (None, "open", "none")  # words that stand where a path may
+NO_PATHS = (None, "", "open", "none")  # words that stand where a path may
 
 
 def fit_video(video: str, project: Path) -> Path:

@@ -94,7 +94,7 @@ def refine(paths: SubjectPaths, fitted: BodyTrack, settings: Settings) -> Refine
     options = options_from(section.options, RefineOptions)
     folder = paths.checkpoints / "refine_fit"
     rounds = section.model_dump_json(exclude={"options": {"carried"}})
-    key = fingerprint(look, clip.frames, fitted, rounds, settings.fit_smpl.model_dump_json(), str(settings.seed))
+    key = fingerprint(look, clip.frames, fitted, rounds, settings.fit_smpl.model_dump_json(), str(settings.seed), avatar=avatar)
     before = state
     training = options_from(look.training, TrainingOptions)
     state, first, off = resume(folder, key, avatar, state)
@@ -192,7 +192,7 @@ def resume(folder: Path, key: str, avatar: Avatar, state: FitState) -> tuple[Fit
 
 
 def kept_frames(paths: SubjectPaths, track: BodyTrack, settings: Settings) -> TrainingFrames | None:
-    """The frames that are kept for scoring; None where there are none, as in a clip shorter than `split.heldout_every`."""
+    """The frames that are kept for scoring; None where there are none."""
     split = split_frames(read_clip(paths), read_segmentation(paths), heldout_every=settings.split.heldout_every)
     return load_training_frames(paths, track, split.heldout) if split.heldout else None
 

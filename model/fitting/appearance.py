@@ -175,7 +175,7 @@ def turn_sides(
 
     Args:
         relearn: whether copies of the look learn on the motions that are compared. It pays in the first choice, while the look knows the
-            fit alone; in later ones each look confirms its own motion and what is usual decides (docs/adr/0006).
+            fit alone (docs/adr/0006).
     """
 
     def adjusted(motion: FitState) -> FitState:

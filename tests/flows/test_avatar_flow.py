@@ -25,6 +25,7 @@ try:
     time.sleep(5)
 except KeyboardInterrupt:
     os.kill(int(os.environ["FLOW"]), signal.SIGINT)  # the flow is told again while the stage is busy
+    print("x" * 200_000, flush=True)  # more than a pipe holds
     time.sleep(0.3)
     pathlib.Path("checkpoint").touch()
 """

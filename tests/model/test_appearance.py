@@ -159,6 +159,19 @@ def test_each_of_two_motions_is_drawn_by_the_look_that_has_learned_on_it(clip: C
     assert chosen(look_of_wrong=look, look_of_right=spoilt) == 0
 
 
+def test_looks_learn_on_both_motions_in_the_first_choice_of_sides_alone(clip: Clip, scene: Scene, model, monkeypatch: pytest.MonkeyPatch) -> None:
+    learned: list[bool] = []
+
+    def turn(clip, avatar, attributes, state, *_, relearn, **__):
+        learned.append(relearn)
+        return state
+
+    monkeypatch.setattr("model.fitting.appearance.turn_sides", turn)
+    options = dataclasses.replace(OPTIONS, rounds=2, first_steps=2, steps=1, adjust_steps=1, side_rounds=[0, 1])
+    refine_on_appearance(clip, new_avatar(model, scene.truth.betas), scene.truth, SPREADS, TRAINING, options, backend="cpu", seed=0)
+    assert learned == [True, False]
+
+
 def test_an_arm_that_was_lost_for_a_frame_is_brought_back(clip: Clip, scene: Scene, painted) -> None:
     avatar, look = painted
     lost = scene.truth.body_pose.clone()

@@ -240,6 +240,16 @@ def test_of_frames_at_the_same_time_one_is_taken(how: dict[str, float]):
     assert np.diff(times[chosen]).min() > 0.03 and not {4, 9} & set(chosen.tolist()) and chosen[-1] == 19
 
 
+def test_a_quick_stretch_of_an_uneven_clip_is_kept():
+    times = np.concatenate([np.arange(60) / 4, 15 + np.arange(50) / 60])
+    assert np.array_equal(sample_times(times, num_frames=200), np.arange(110))
+
+
+def test_frames_in_pairs_count_once():
+    times = np.repeat(np.arange(30) / 25, 2) + np.tile([0, 3e-4], 30)
+    assert np.array_equal(sample_times(times, num_frames=200), np.arange(0, 60, 2))
+
+
 def test_sampling_at_a_rate_keeps_that_rate():
     chosen = sample_times(np.arange(50) / 25, fps=5.0)
     assert np.array_equal(chosen, np.arange(0, 50, 5))
