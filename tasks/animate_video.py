@@ -2,7 +2,7 @@
 
 The stages are the project's own, run by DVC from the project's own graph; only the folder is another, so that params.yaml,
 dvc.lock and the avatar stay as they are. The cache is shared: what was fitted once is there at once, and making an avatar of
-the same video later starts from it.
+the same video later starts from it where its settings are the same.
 
     work/.drivers/<name>/   dvc.yaml, params.yaml with that video, links to the code, work/<name>/fit/track.npz
 """
