@@ -119,10 +119,10 @@ def _of_motions(words: str, motions: list[dict]) -> list[tuple[str, str, str, in
     turns = [motion["turntable"] for motion in motions if "turntable" in motion]
     if turns:
         found.append(_pair(f"turntables, {words}, mean MPJPE / PA", turns, TARGETS["turntable"]))
-    whole = [motion for motion in motions if "wrong_side_frames" in motion]
     heights = [100 * abs(motion["height_at_known_distance_m"] - motion["true_height_m"]) for motion in motions if "height_at_known_distance_m" in motion]
     if heights:
         found.append((f"height where the distance is known, worst, {words}", f"{max(heights):.1f} cm", f"{TARGETS['height_cm']:.0f} cm", len(heights), max(heights) <= TARGETS["height_cm"]))
+    whole = [motion for motion in motions if "wrong_side_frames" in motion]
     if whole:
         flipped = sum(motion["flipped_frames"] for motion in whole)
         found.append((f"frames that face the wrong way, {words}", str(flipped), "none", len(whole), flipped == 0))

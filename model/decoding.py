@@ -199,6 +199,24 @@ class _Normalise(torch.autograd.Function):
         return *(torch.from_numpy(g) for g in found), None
 
 
+@numba.njit(cache=True)
+def _sums(values, row, shift):
+    """The sum of some values, and of their products with what a row is beyond a shift."""
+    count = len(values)
+    sums = np.zeros((2, LANES), values.dtype)
+    whole = count - count % LANES
+    for start in range(0, whole, LANES):
+        for k in range(LANES):
+            value = values[start + k]
+            sums[0, k] += value
+            sums[1, k] += value * (row[start + k] - shift)
+    for k in range(count - whole):
+        value = values[whole + k]
+        sums[0, k] += value
+        sums[1, k] += value * (row[whole + k] - shift)
+    return sums[0].sum(), sums[1].sum()
+
+
 @numba.njit(cache=True, parallel=True)
 def _normalise_rows(x, weight, bias, relu):
     channels, count = x.shape
@@ -208,19 +226,9 @@ def _normalise_rows(x, weight, bias, relu):
     for c in numba.prange(channels):
         row, out = x[c], y[c]
         pivot = row[0]  # sums of differences keep their digits
-        sums = np.zeros((2, LANES), x.dtype)
-        for start in range(0, count, LANES):
-            if start + LANES <= count:
-                for k in range(LANES):
-                    d = row[start + k] - pivot
-                    sums[0, k] += d
-                    sums[1, k] += d * d
-            else:
-                for k in range(count - start):
-                    d = row[start + k] - pivot
-                    sums[0, k] += d
-                    sums[1, k] += d * d
-        total, squares = sums[0].sum(), sums[1].sum()
+        for i in range(count):
+            out[i] = row[i] - pivot
+        total, squares = _sums(out, row, pivot)
         shift = total / count
         variance = max(squares / count - shift * shift, x.dtype.type(0))
         gain = weight[c] / np.sqrt(variance + x.dtype.type(EPSILON))
@@ -246,19 +254,8 @@ def _normalise_rows_back(grad, x, weight, y, means, variances, relu):
         mean = means[c]
         for i in range(count):
             out[i] = g_row[i] if (not relu or y_row[i] > zero) else zero
-        sums = np.zeros((2, LANES), x.dtype)
-        for start in range(0, count, LANES):
-            if start + LANES <= count:
-                for k in range(LANES):
-                    g = out[start + k]
-                    sums[0, k] += g
-                    sums[1, k] += g * (row[start + k] - mean)
-            else:
-                for k in range(count - start):
-                    g = out[start + k]
-                    sums[0, k] += g
-                    sums[1, k] += g * (row[start + k] - mean)
-        plain, along = sums[0].sum(), sums[1].sum() * inverse
+        plain, along = _sums(out, row, mean)
+        along *= inverse
         to_bias[c], to_weight[c] = plain, along
         gain = weight[c] * inverse
         a, b = plain / count, along * inverse / count
