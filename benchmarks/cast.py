@@ -44,7 +44,7 @@ from tasks.video_file import open_video
 FPS = 10  # of the cast's films: every frame of them is fitted
 FILM = {"fps": FPS, "seconds": SECONDS, "novel_views": 2, "novel_pose_rows": 4}  # what differs from the demo's film
 DATA = ("data/", "work/", "results/", "${")  # dependencies that are made, not written
-PERFECT_LANDMARK, PERFECT_OFFSET = 0.001, 0.001  # share of the height, m; where landmarks are the true body's: half a pixel, and a millimetre beside the fitter's
+PERFECT_LANDMARK, PERFECT_OFFSET = 0.0007, 0.001  # share of the height, m; where landmarks are the true body's: a quarter of a pixel, and a millimetre beside the fitter's
 STAGES = ("make_demo", "extract_frames", "segment_person", "fit_smpl")
 
 

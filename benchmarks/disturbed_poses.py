@@ -30,13 +30,13 @@ from scipy.interpolate import CubicSpline
 from scipy.spatial.transform import Rotation
 
 from benchmarks.cast import MEMBERS, fit_variant, prepare
-from benchmarks.quality import exact_track, for_person, train_avatar
+from benchmarks.quality import exact_track, for_person, train_avatar, untimed
 from model.body.body_model import load_body_model
 from model.body.track import BodyTrack
 from tasks.artifacts import read_clip, read_segmentation, read_track, split_frames, write_json
 from tasks.provenance import code_commit
 from tasks.scoring import track_joints
-from tasks.settings import Settings, load_settings
+from tasks.settings import load_settings
 
 DEGREES, SHIFT_M = 5.0, 0.03  # root mean squares over the clip
 WANDER = 0.5  # s between the knots of the disturbance
@@ -45,7 +45,8 @@ WANTED = 0.6  # share of the disturbance that is to be undone, in the mean over 
 
 def main() -> None:
     arguments = read_arguments()
-    member, settings = MEMBERS[arguments.person], settings_for(arguments.person, arguments.steps)
+    member = MEMBERS[arguments.person]
+    settings = untimed(for_person(load_settings(), member), arguments.steps)
     prepare(member, settings, as_is=arguments.as_is)
     fit_variant(member, "fit", settings, as_is=arguments.as_is)
     report = {
@@ -77,18 +78,10 @@ def read_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def settings_for(person: str, steps: int | None) -> Settings:
-    """The settings for a person with so many training steps, None for the preset's, and no limit of time: every machine does the same."""
-    settings = for_person(load_settings(), MEMBERS[person])
-    chosen = settings.chosen
-    training = chosen.train_stage1.training.model_copy(update={"max_minutes": None} | ({} if steps is None else {"steps": steps}))
-    preset = chosen.model_copy(update={"train_stage1": chosen.train_stage1.model_copy(update={"training": training})})
-    return settings.model_copy(update={"presets": settings.presets | {settings.preset: preset}})
-
-
 def recover(person: str, seed: int, *, steps: int | None, every: int) -> dict[str, float | int]:
     """Disturb, refine, compare."""
-    settings, paths, truth = settings_for(person, steps), MEMBERS[person].paths, MEMBERS[person].truth()
+    member = MEMBERS[person]
+    settings, paths, truth = untimed(for_person(load_settings(), member), steps), member.paths, member.truth()
     clip, body = read_clip(paths), load_body_model(settings.body.model, uv_path=settings.body.uv)
     exact = exact_track(read_track(paths.fit / "track.npz", made_by="fit_smpl"), clip, truth, body)
     start = disturb(exact, np.asarray(clip.times), seed)

@@ -3,7 +3,7 @@
     python -m benchmarks.people                                    the fit of everybody
     python -m benchmarks.people --perfect-points --focal-wrong     also the optimiser's own floor, without and with the height, and a focal length 1.5 times too long
     python -m benchmarks.people --look                             also refined on what the person looks like; with --perfect-points these too, the height known
-    python -m benchmarks.people --train                            also after joint refinement (stage 1 of the preset), with the avatar's scores
+    python -m benchmarks.people --train                            also after joint refinement (stage 1 of the preset, without its limit of time), with the avatar's scores
     python -m benchmarks.people --people ada bela --as-is          two of them; what is there counts as current
 
 What was made before and is current is not made again, so that a run which was broken off goes on. Everything is written to
@@ -147,9 +147,9 @@ def measure_look(member: Member, folder: Path, settings: Settings) -> dict[str, 
 
 def refine(member: Member, settings: Settings) -> dict[str, object]:
     """Train stage 1 on the fit; errors of the joints after it, and how the avatar scores."""
-    from benchmarks.quality import for_person, measure as measure_quality
+    from benchmarks.quality import for_person, measure as measure_quality, untimed
 
-    scores = measure_quality(for_person(settings, member), exact=False)
+    scores = measure_quality(untimed(for_person(settings, member)), exact=False)
     mpjpe, pa = scores["joints_refined_mm"]
     return {"mpjpe": mpjpe, "pa": pa, **{k: v for k, v in scores.items() if not k.startswith("joints")}}
 

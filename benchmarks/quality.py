@@ -121,6 +121,14 @@ def for_person(settings: Settings, member: Member) -> Settings:
     return settings.model_copy(update={"subject": settings.subject.model_copy(update=subject)})
 
 
+def untimed(settings: Settings, steps: int | None = None) -> Settings:
+    """The settings with so many steps of stage 1, None for the preset's, and no limit of time: every machine does the same, busy or not."""
+    chosen = settings.chosen
+    training = chosen.train_stage1.training.model_copy(update={"max_minutes": None} | ({} if steps is None else {"steps": steps}))
+    preset = chosen.model_copy(update={"train_stage1": chosen.train_stage1.model_copy(update={"training": training})})
+    return settings.model_copy(update={"presets": settings.presets | {settings.preset: preset}})
+
+
 def read_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, nargs="+", default=None, help="training time of all stages together, as many steps as it allows; several give a row each; default: the preset's")

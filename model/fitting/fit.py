@@ -26,11 +26,12 @@ from model.fitting.solver import minimise
 from model.fitting.terms import project
 
 WIDE, MIDDLE = 0.35, 0.15  # radii of the robust kernel on the way to its final one, share of the person's height
+COARSE_LANDMARK = 0.015  # spread of landmarks while the shape is not known, share of the height: held closer to them a frame may turn away
 ROUGH_STEPS, JOINT_STEPS, FINAL_STEPS = 20, 15, 25
 STEPS_PER_OUTLINE = 4
 OUTLINE_RADII = (0.08, 0.08, 0.06, 0.05, 0.04, 0.04)  # how far outlines may lie apart, share of the person's height
 LAST_ROUNDS = 4  # after those, of the motion alone
-CLOSER_LANDMARK, CLOSER_OUTLINE = 0.55, 0.4  # of their spreads, in the last rounds
+CLOSER_LANDMARK, CLOSER_OUTLINE = 0.55, 0.33  # of their spreads, in the last rounds
 SKINNED_AT_ONCE = 120  # frames whose surface is held at a time: all of a minute would take a gigabyte
 NUM_MARKS = 2 + 3 + len(OUTLINE_RADII) + LAST_ROUNDS  # how often on_progress is told
 
@@ -73,12 +74,12 @@ def fit_clip(
     """
     marks = iter(np.linspace(0, 1, NUM_MARKS + 1)[1:])
     advance = lambda: on_progress(float(next(marks, 1.0)))  # noqa: E731
-    wide = replace(spreads, radius=WIDE)
+    coarse = replace(spreads, radius=WIDE, landmark=max(spreads.landmark, COARSE_LANDMARK))
     state = starts.upright_start(body, seen)
-    state = starts.choose_heading(body, seen, wide, state)
-    state, _ = minimise(BodyFitProblem(body, seen, wide, only_motion=True), on_floor(body, state), steps=ROUGH_STEPS)
+    state = starts.choose_heading(body, seen, coarse, state)
+    state, _ = minimise(BodyFitProblem(body, seen, coarse, only_motion=True), on_floor(body, state), steps=ROUGH_STEPS)
     advance()
-    state, _ = minimise(BodyFitProblem(body, seen, wide), on_floor(body, state), steps=JOINT_STEPS)
+    state, _ = minimise(BodyFitProblem(body, seen, coarse), on_floor(body, state), steps=JOINT_STEPS)
     advance()
     for radius in (WIDE, MIDDLE):
         state, _ = starts.choose_limbs(body, seen, replace(spreads, radius=radius), state)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 WORKING_SIZE = 256  # px, longer side at which outlines are compared
 PULLS_EACH_WAY = 80  # outline points a frame, from the body to the mask and from the mask to the body
 CLOTHES_SLACK = 2.5  # the mask may reach this much further beyond the body than the body beyond the mask
-HAIR_SLACK = 10.0  # the same at crown and soles, which would pass for height
+HAIR_SLACK, HAIR_SLACK_OF_MOTION = 25.0, 10.0  # the same at crown and soles, which would pass for height; less where the motion alone moves
 CROWN, SOLES = 0.05, 0.02  # shares of the height, from the top and from the bottom of the body at rest
 MIN_NORMAL_AGREEMENT = 0.5  # cosine between the outlines' normals; other pairs lie on opposite sides of a limb
 
@@ -170,11 +170,11 @@ def find_pulls(
     return OutlinePulls(*(torch.from_numpy(a) for a in (rows, targets, normals, weights)))
 
 
-def outline_slack(vertices: Float[Tensor, "V 3"]) -> Float[Tensor, "V"]:
+def outline_slack(vertices: Float[Tensor, "V 3"], *, only_motion: bool = False) -> Float[Tensor, "V"]:
     """How much further the mask may reach beyond each vertex of the body at rest than the body beyond the mask."""
     y = vertices[:, 1]
     along = (y - y.min()) / (y.max() - y.min())
-    return torch.where((along > 1 - CROWN) | (along < SOLES), HAIR_SLACK, CLOTHES_SLACK).to(y.dtype)
+    return torch.where((along > 1 - CROWN) | (along < SOLES), HAIR_SLACK_OF_MOTION if only_motion else HAIR_SLACK, CLOTHES_SLACK).to(y.dtype)
 
 
 def add_outline(
@@ -190,7 +190,7 @@ def add_outline(
     focal = seen.focal_px * state.log_focal.exp()
     pixels, by_point = terms.project(place_surface(body.surface, pulls.vertices, posed, state.betas), focal, seen.principal)
     residuals = ((pixels - pulls.targets) * pulls.normals).sum(-1)
-    slack = outline_slack(body.surface.vertices)[pulls.vertices]
+    slack = outline_slack(body.surface.vertices, only_motion=only_motion)[pulls.vertices]
     spread = torch.where(residuals > 0, torch.full_like(slack, spread_px), spread_px * slack)
     residuals = residuals / spread
     rho, kernel = terms.robust_kernel(residuals**2, radius)

@@ -96,6 +96,13 @@ def test_a_person_who_turns_her_back_is_not_flipped() -> None:
     assert ((state.root[:, :, 2] * scene.truth.root[:, :, 2]).sum(-1) > 0.7).all()
 
 
+def test_landmarks_that_are_trusted_to_the_pixel_turn_nobody_away() -> None:
+    scene = make_scene(turn=3.0)
+    to_the_pixel = replace(spreads_of(load_settings(PARAMS).fit_smpl), landmark=0.0007, offset=0.001)
+    state = fit_clip(scene.body, scene.seen, None, to_the_pixel)
+    assert ((state.root[:, :, 2] * scene.truth.root[:, :, 2]).sum(-1) > 0.95).all()
+
+
 def test_missing_landmarks_are_bridged(scene: fitting_scene.Scene) -> None:
     gap = slice(10, 13)
     state = fit_clip(scene.body, with_gap(scene, gap), None, SPREADS)
@@ -282,8 +289,9 @@ def test_the_cheapest_path_is_that_of_trying_all() -> None:
 
 
 def test_hair_and_soles_do_not_pass_for_height() -> None:
-    slack = outline_slack(torch.tensor([[0, -1.0, 0], [0, -0.95, 0], [0, 0.5, 0], [0, 0.6, 0]]))  # sole, ankle, brow, crown; m
-    assert slack.tolist() == [HAIR_SLACK, CLOTHES_SLACK, CLOTHES_SLACK, HAIR_SLACK]
+    rest = torch.tensor([[0, -1.0, 0], [0, -0.95, 0], [0, 0.5, 0], [0, 0.6, 0]])  # sole, ankle, brow, crown; m
+    assert outline_slack(rest).tolist() == [HAIR_SLACK, CLOTHES_SLACK, CLOTHES_SLACK, HAIR_SLACK]
+    assert outline_slack(rest)[3] > outline_slack(rest, only_motion=True)[3] > CLOTHES_SLACK
 
 
 def test_an_outline_points_out_of_the_mask_and_leaves_the_pictures_border_alone() -> None:
