@@ -78,7 +78,7 @@ def check_length(video: VideoFile, settings: ExtractFramesSettings) -> list[str]
     """
     if video.decoded_share < settings.min_decoded_share:
         raise InputError(
-            f"{video.path} claims {video.claimed_frames} frames but only {len(video.times)} decode "
+            f"{video.path} claims {video.claim} but only {len(video.times)} frames decode "
             f"({video.decoded_share:.0%}, expected at least {settings.min_decoded_share:.0%}): it is damaged or cut off; copy it "
             f"again, or lower extract_frames.min_decoded_share in params.yaml to use what is there"
         )
@@ -87,10 +87,10 @@ def check_length(video: VideoFile, settings: ExtractFramesSettings) -> list[str]
             f"{video.path} has {len(video.times)} frames, expected at least {settings.min_frames} "
             f"(extract_frames.min_frames); film the person for some seconds, turning once around"
         )
-    if not video.claimed_frames:
-        return ["the video does not claim a number of frames, so a cut end would go unnoticed"]
-    if len(video.times) < video.claimed_frames:
-        return [f"{len(video.times)} of {video.claimed_frames} claimed frames decode"]
+    if not video.claim:
+        return ["the video claims neither a number of frames nor a duration, so a cut end would go unnoticed"]
+    if video.decoded_share < 1:
+        return [f"the video claims {video.claim}; {len(video.times)} frames decode"]
     return []
 
 
@@ -252,11 +252,18 @@ def describe_clip(
         cy=float(K[1, 2]),
         boxes=in_window.tolist(),
         dropped={str(int(i)): "no person found" for i, p in zip(found.indices, found.people, strict=True) if p is None},
-        notes=notes + found.notes + _notes(found, in_window, window),
+        notes=notes + _pixel_notes(video) + found.notes + _notes(found, in_window, window),
         people=1 + max(p.others for _, p in kept),
         to_filmed=None if settings.distortion is not None else to_filmed(found),
     )
     return clip, window
+
+
+def _pixel_notes(video: VideoFile) -> list[str]:
+    """What is said of a film whose pixels are not square."""
+    if video.pixel_aspect == 1:
+        return []
+    return [f"the video's pixels are {video.pixel_aspect:.3g} times as wide as high: its pictures are stretched to {video.width} x {video.height} px; focal_px and distortion speak of these"]
 
 
 def to_filmed(found: Found) -> list[list[list[float]]]:

@@ -1,6 +1,6 @@
 """The door to a user's video: what is refused and why, what the file claims, and its frames one by one.
 
-Axes: F decoded frames, H x W pixels of the upright picture. Only a regular local file is opened: no addresses, no picture
+Axes: F decoded frames, H x W pixels of the upright picture, which are square: a film of others is stretched. Only a regular local file is opened: no addresses, no picture
 sequences, no playlists (a text file can point the decoder at other files).
 """
 
@@ -26,6 +26,7 @@ from tasks.errors import InputError
 
 SNIFFED_BYTES = 4096
 FALLBACK_FPS = 25.0  # for a file that tells neither times nor a rate
+MAX_PIXEL_ASPECT, SQUARE_ENOUGH = 4.0, 0.01  # other pixels are a mistake of the file's; the difference from 1 that does not matter
 FULL_FRAME_WIDTH_MM = 36.0  # the width that "35 mm equivalent" focal lengths speak of
 FOCAL_KEYS = ("com.apple.quicktime.camera.focal_length.35mm_equivalent", "com.android.camera.focal_length.35mm_equivalent")
 WANTED = "expected a video file on this machine (mp4, mov, mkv, webm, avi)"
@@ -38,8 +39,10 @@ class VideoFile:
     Attributes:
         path: where it is.
         width, height: size of the upright picture, px.
+        pixel_aspect: width of the stored picture's pixels over their height, once it is upright; 1 where they are square.
         fps: claimed frames per second; 0 where the file claims none.
-        claimed_frames: as the file claims; 0 where it claims none.
+        claimed_frames, claimed_seconds: as the file claims; 0 where it claims none. Either may be wrong for a file that is whole: a
+            count may be the duration times a nominal rate, or hold frames that an edit list leaves out; the last frame may last long.
         times: when each frame that decodes is shown, s.
         focal_px: focal length from the file's metadata, px of the upright picture; None where it holds none.
     """
@@ -47,15 +50,25 @@ class VideoFile:
     path: Path
     width: int
     height: int
+    pixel_aspect: float
     fps: float
     claimed_frames: int
+    claimed_seconds: float
     times: Float[np.ndarray, "F"]
     focal_px: float | None
 
     @property
     def decoded_share(self) -> float:
-        """Decoded / claimed frames; 1 where the file claims none."""
-        return len(self.times) / self.claimed_frames if self.claimed_frames else 1.0
+        """What decodes of what the file claims, by frames or by seconds, whichever is more; 1 where it claims nothing."""
+        seconds = self.times[-1] - self.times[0] + (np.median(np.diff(self.times)) if len(self.times) > 1 else 0.0)
+        claims = ((len(self.times), self.claimed_frames), (seconds, self.claimed_seconds))
+        return float(max((found / claimed for found, claimed in claims if claimed), default=1.0))
+
+    @property
+    def claim(self) -> str:
+        """What the file claims, in words; empty where it claims nothing."""
+        frames, seconds = f"{self.claimed_frames} frames", f"{self.claimed_seconds:.1f} s"
+        return " and ".join(words for words, claimed in ((frames, self.claimed_frames), (seconds, self.claimed_seconds)) if claimed)
 
 
 def check_video(video: str) -> Path:
@@ -96,17 +109,19 @@ def open_video(video: str) -> VideoFile:
     times = []
     while capture.grab():
         times.append(capture.get(cv2.CAP_PROP_POS_MSEC) / 1000)
+    pixel_aspect = _pixel_aspect(capture)
     capture.release()
     if not times:
         raise InputError(f"{WANTED}, {video} opens but holds no frame that decodes; export it again (H.264 in mp4 is safest)")
     height, width = next(frames_of(path, np.array([0]))).shape[:2]
-    times, focal_px = _steady(times, fps or FALLBACK_FPS), _focal_px(path, width, height)
-    return VideoFile(path, width, height, fps, max(0, claimed), times, focal_px)
+    seconds, focal_px = _read_header(path, width, height)
+    return VideoFile(path, width, height, pixel_aspect, fps, max(0, claimed), seconds, _steady(times, fps or FALLBACK_FPS), focal_px)
 
 
 def frames_of(path: Path, indices: np.ndarray) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
     """Decode the frames with these indices (ascending), upright and RGB."""
     capture = _capture(path)
+    pixel_aspect = _pixel_aspect(capture)
     wanted = iter(indices.tolist())
     target = next(wanted, None)
     index = 0
@@ -115,7 +130,7 @@ def frames_of(path: Path, indices: np.ndarray) -> Iterator[UInt8[np.ndarray, "H 
             ok, frame = capture.retrieve()
             if not ok:
                 raise InputError(f"frame {index} of {path} was there a moment ago and no longer decodes; copy the file again")
-            yield _rgb(frame)
+            yield _square_pixels(_rgb(frame), pixel_aspect)
             target = next(wanted, None)
         index += 1
     capture.release()
@@ -140,6 +155,23 @@ def _rgb(frame: np.ndarray) -> UInt8[np.ndarray, "H W 3"]:
     return cv2.cvtColor(frame, cv2.COLOR_BGRA2RGB if frame.shape[2] == 4 else cv2.COLOR_BGR2RGB)
 
 
+def _pixel_aspect(capture: cv2.VideoCapture) -> float:
+    """Width over height of the upright picture's pixels: DV, HDV and some exports store pictures squeezed."""
+    across, down = capture.get(cv2.CAP_PROP_SAR_NUM), capture.get(cv2.CAP_PROP_SAR_DEN)
+    aspect = across / down if across > 0 and down > 0 else 1.0
+    if not 1 / MAX_PIXEL_ASPECT < aspect < MAX_PIXEL_ASPECT or abs(aspect - 1) < SQUARE_ENOUGH:
+        return 1.0
+    return 1 / aspect if capture.get(cv2.CAP_PROP_ORIENTATION_META) % 180 == 90 else aspect
+
+
+def _square_pixels(frame: UInt8[np.ndarray, "h w 3"], aspect: float) -> UInt8[np.ndarray, "H W 3"]:
+    """The picture with square pixels, larger than it is stored."""
+    if aspect == 1:
+        return frame
+    height, width = frame.shape[:2]
+    return cv2.resize(frame, (round(width * max(aspect, 1)), round(height / min(aspect, 1))), interpolation=cv2.INTER_CUBIC)
+
+
 def _steady(times: list[float], fps: float) -> Float[np.ndarray, "F"]:
     """Timestamps that rise; a file whose stamps stand still or run backwards is timed by its frame rate."""
     stamps = np.array(times)
@@ -148,15 +180,27 @@ def _steady(times: list[float], fps: float) -> Float[np.ndarray, "F"]:
     return np.maximum.accumulate(stamps)
 
 
-def _focal_px(path: Path, width: int, height: int) -> float | None:
-    """Focal length that a telephone wrote into the file (35 mm equivalent), in px."""
+def _read_header(path: Path, width: int, height: int) -> tuple[float, float | None]:
+    """How long the file says that its pictures run, s (0: it does not say), and the focal length that a telephone wrote into it, px."""
     try:
         with av.open(str(path.resolve())) as container:
-            tags = {**container.metadata, **container.streams.video[0].metadata}
+            stream = container.streams.video[0]
+            tags = {**container.metadata, **stream.metadata}
+            seconds = _claimed_seconds(container, stream)
             values = [float(tags[key]) for key in FOCAL_KEYS if key in tags]
     except (av.FFmpegError, IndexError, ValueError, UnicodeDecodeError):
-        return None
-    return values[0] / FULL_FRAME_WIDTH_MM * max(width, height) if values and 5 < values[0] < 500 else None
+        return 0.0, None
+    return seconds, values[0] / FULL_FRAME_WIDTH_MM * max(width, height) if values and 5 < values[0] < 500 else None
+
+
+def _claimed_seconds(container: av.container.InputContainer, stream: av.video.stream.VideoStream) -> float:
+    """The pictures' own duration; of a container that knows its whole alone (mkv, webm), that where nothing else, such as sound, is in it."""
+    if stream.duration is not None:
+        return float(stream.duration * stream.time_base)
+    if "DURATION" in stream.metadata:  # mkv, hours:minutes:seconds
+        hours, minutes, seconds = stream.metadata["DURATION"].split(":")
+        return 3600 * int(hours) + 60 * int(minutes) + float(seconds)
+    return container.duration / av.time_base if container.duration is not None and len(container.streams) == 1 else 0.0
 
 
 def _is_text(start: bytes) -> bool:

@@ -144,7 +144,7 @@ def face_points_of(data: Mapping[str, np.ndarray], faces: np.ndarray) -> tuple[n
 
 
 def read_arrays(path: Path) -> Mapping[str, np.ndarray]:
-    """Named arrays of a .npz or .pkl; pickled arrays and classes are refused."""
+    """Named arrays of a .npz or .pkl. What is pickled in a .npz is left out (SMPL-X's hold such tables beside the arrays); classes in a .pkl are refused."""
     if path.is_dir():
         raise BodyFileError(f"{path} is a folder; give the model file itself, such as {path}/SMPL_NEUTRAL.pkl")
     if not path.exists():
@@ -155,9 +155,19 @@ def read_arrays(path: Path) -> Mapping[str, np.ndarray]:
         raise BodyFileError(f"{path} ends in {path.suffix or 'nothing'}; body models are .npz or .pkl")
     try:
         with np.load(path, allow_pickle=False) as data:
-            return {name: data[name] for name in data.files if data[name].dtype != object}
+            return {name: array for name in data.files if (array := _plain_array(data, name)) is not None}
     except (zipfile.BadZipFile, OSError, ValueError, AttributeError) as error:
         raise BodyFileError(f"{path} cannot be read as a .npz of plain arrays: {error}") from error
+
+
+def _plain_array(data: np.lib.npyio.NpzFile, name: str) -> np.ndarray | None:
+    """An array of an open .npz, None where it is pickled."""
+    try:
+        return data[name]
+    except ValueError as error:
+        if "allow_pickle" in str(error):
+            return None
+        raise
 
 
 def uv_of_arrays(data: Mapping[str, np.ndarray]) -> tuple[np.ndarray | None, np.ndarray | None]:
@@ -179,13 +189,14 @@ def read_uv(path: Path) -> tuple[np.ndarray, np.ndarray]:
     uv, uv_faces = [], []
     for line in path.read_text(errors="replace").splitlines():
         head, *rest = line.split() or [""]
-        if head == "vt":
-            uv.append([float(rest[0]), 1 - float(rest[1])])
-        elif head == "f":
-            corners = [corner.split("/") for corner in rest]
-            if len(corners) != 3 or any(len(c) < 2 or not c[1] for c in corners):
-                raise BodyFileError(f"{path} must hold triangles with texture coordinates (f v/vt v/vt v/vt); it has: {line}")
-            uv_faces.append([int(c[1]) - 1 for c in corners])
+        try:
+            if head == "vt":
+                uv.append([float(rest[0]), 1 - float(rest[1])])
+            elif head == "f":
+                a, b, c = (int(corner.split("/")[1]) - 1 for corner in rest)
+                uv_faces.append([a, b, c])
+        except (IndexError, ValueError) as error:
+            raise BodyFileError(f"{path} must hold texture coordinates (vt u v) and triangles that name theirs (f v/vt v/vt v/vt); it has: {line}") from error
     if not uv or not uv_faces:
         raise BodyFileError(f"{path} holds no texture coordinates")
     return np.array(uv), np.array(uv_faces)

@@ -1,4 +1,4 @@
-"""A made-up SMPL-X file: the layout, joints and landmarks of the real ones, with a handful of vertices around each joint for a body.
+"""A made-up SMPL-X file: the layout (two pickled tables among the arrays), joints and landmarks of the real ones, with a handful of vertices around each joint for a body.
 
 Axes: V = 10475 vertices, J = 55 joints. Lengths are metres. Finger joints lie where the open body's rig has them.
 """
@@ -83,6 +83,7 @@ def smplx_arrays(seed: int = 0) -> dict[str, np.ndarray]:
     faces = np.concatenate([triangles, corners])
     return {
         "v_template": v, "shapedirs": directions, "J_regressor": regressor, "kintree_table": tree.astype(np.uint32), "weights": weights,
+        "joint2num": np.array({name: k for k, name in enumerate(NAMES)}, dtype=object), "part2num": np.array({"pelvis": 0}, dtype=object),
         "f": faces.astype(np.uint32), "lmk_faces_idx": np.arange(len(triangles), len(faces)), "lmk_bary_coords": np.tile([1.0, 0, 0], (51, 1)),
     }  # fmt: skip
 

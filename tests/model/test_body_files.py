@@ -109,6 +109,14 @@ def test_a_uv_layout_of_another_mesh_is_refused(tmp_path):
         load_body_model(tmp_path / "smpl.npz", uv_path=tmp_path / "uv.obj")
 
 
+@pytest.mark.parametrize("line", ["vt 0", "vt a b", "f 1/1 1/1", "f 1/1 1/1 1/1 1/1", "f 1 1 1", "f 1//1 1//1 1//1"])
+def test_a_line_of_a_uv_file_that_makes_no_triangle_is_named(tmp_path, line):
+    np.savez(tmp_path / "smpl.npz", **family_member(6890, SMPL_PARENTS, 10))
+    (tmp_path / "uv.obj").write_text(f"vt 0 0\n{line}\n")
+    with pytest.raises(BodyFileError, match=f"it has: {line}"):
+        load_body_model(tmp_path / "smpl.npz", uv_path=tmp_path / "uv.obj")
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [

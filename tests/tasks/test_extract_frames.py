@@ -49,6 +49,29 @@ def numbered(count: int, *, width: int = 96, height: int = 64) -> list[np.ndarra
     return frames
 
 
+def turn_upright(path: Path, degrees: int) -> None:
+    """Write into an mp4 that its pictures are to be turned."""
+    c, s = round(np.cos(np.radians(degrees))), round(np.sin(np.radians(degrees)))
+    content = bytearray(path.read_bytes())
+    at = content.index(b"tkhd") + 4 + 40  # the matrix of a version 0 track header: [a b u; c d v; x y w]
+    struct.pack_into(">9i", content, at, c << 16, s << 16, 0, -s << 16, c << 16, 0, 0, 0, 1 << 30)
+    path.write_bytes(content)
+
+
+def write_stamped(path: Path, stamps: list[int], **options: str) -> Path:
+    """Noise that is shown at these hundredths of a second."""
+    rng = np.random.default_rng(0)
+    with av.open(str(path), "w", options=options) as container:
+        stream = container.add_stream("vp8" if path.suffix == ".webm" else "mpeg4", rate=100, width=64, height=48, pix_fmt="yuv420p")
+        stream.codec_context.time_base = Fraction(1, 100)
+        for stamp in stamps:
+            frame = av.VideoFrame.from_ndarray(rng.integers(0, 255, (48, 64, 3), np.uint8), format="rgb24")
+            frame.pts = stamp
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
 def settings(**changes: object) -> ExtractFramesSettings:
     values = dict(num_frames=8, fps=None, resolution=256, margin=0.1, focal_px=None, distortion=None,
                   subject_box=None, allow_moving_camera=False, min_frames=4, min_person_share=0.5,
@@ -128,11 +151,38 @@ def test_a_cut_off_video_is_refused_with_both_counts(tmp_path: Path):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     video = open_video(str(path))
     assert video.claimed_frames == 40 and 5 < len(video.times) < 30
-    with pytest.raises(InputError, match=rf"claims 40 frames but only {len(video.times)} decode .*damaged or cut off"):
+    with pytest.raises(InputError, match=rf"claims 40 frames .*but only {len(video.times)} frames decode .*damaged or cut off"):
         extract_frames.check_length(video, settings())
-    assert extract_frames.check_length(video, settings(min_decoded_share=0.1)) == [
-        f"{len(video.times)} of 40 claimed frames decode"
-    ]
+    (note,) = extract_frames.check_length(video, settings(min_decoded_share=0.1))
+    assert note.startswith("the video claims 40 frames") and note.endswith(f"{len(video.times)} frames decode")
+
+
+@pytest.mark.parametrize("name", ["clip.mkv", "clip.webm", "clip.mp4"])
+def test_a_whole_video_whose_claimed_count_is_a_guess_is_whole(tmp_path: Path, name: str):
+    stamps = list(range(0, 100, 2)) + list(range(100, 300, 20))  # 60 frames; 3 s at the nominal rate would be 300
+    video = open_video(str(write_stamped(tmp_path / name, stamps)))
+    assert len(video.times) == 60 and extract_frames.check_length(video, settings()) == []
+
+
+@pytest.mark.parametrize("name", ["clip.mkv", "clip.mp4"])
+def test_a_video_that_breaks_off_is_noticed_whatever_its_claim(tmp_path: Path, name: str):
+    path = write_stamped(tmp_path / name, list(range(0, 300, 2)), movflags="faststart")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+    with pytest.raises(InputError, match="damaged or cut off"):
+        extract_frames.check_length(open_video(str(path)), settings())
+
+
+def test_a_start_that_is_trimmed_by_an_edit_list_is_no_damage(tmp_path: Path):
+    path = write_stamped(tmp_path / "clip.mp4", list(range(0, 200, 2)))
+    content = bytearray(path.read_bytes())
+    at = content.index(b"elst") + 4 + 4  # of a version 0 edit list: count, then duration, media time, rate of each
+    (timescale,) = struct.unpack_from(">I", content, content.index(b"mvhd") + 4 + 12)
+    (media_timescale,) = struct.unpack_from(">I", content, content.index(b"mdhd") + 4 + 12)
+    struct.pack_into(">2I", content, at + 4, round(1.5 * timescale), round(0.5 * media_timescale))
+    path.write_bytes(content)
+    video = open_video(str(path))
+    assert len(video.times) < 80 and video.claimed_frames == 100
+    assert extract_frames.check_length(video, settings()) == []
 
 
 def test_a_video_without_its_index_is_refused(tmp_path: Path):
@@ -177,16 +227,30 @@ def test_frames_come_by_index_and_in_order(tmp_path: Path):
 @pytest.mark.parametrize(("degrees", "corner"), [(0, "top left"), (90, "top right"), (180, "bottom right"), (270, "bottom left")])
 def test_the_rotation_flag_is_honoured(tmp_path: Path, degrees: int, corner: str):
     path = write_video(tmp_path / "clip.mp4", numbered(6))
-    c, s = round(np.cos(np.radians(degrees))), round(np.sin(np.radians(degrees)))
-    content = bytearray(path.read_bytes())
-    at = content.index(b"tkhd") + 4 + 40  # the matrix of a version 0 track header: [a b u; c d v; x y w]
-    struct.pack_into(">9i", content, at, c << 16, s << 16, 0, -s << 16, c << 16, 0, 0, 0, 1 << 30)
-    path.write_bytes(content)
+    turn_upright(path, degrees)
     video = open_video(str(path))
     assert (video.width, video.height) == ((64, 96) if degrees % 180 else (96, 64))
     frame = next(frames_of(path, np.array([0])))
     bright = np.argwhere(frame[..., 0] > 150).mean(axis=0) / frame.shape[:2]
     assert corner == f"{'top' if bright[0] < 0.5 else 'bottom'} {'left' if bright[1] < 0.5 else 'right'}"
+
+
+@pytest.mark.parametrize(("degrees", "size", "box"), [(0, (128, 64), (16, 21)), (90, (64, 128), (21, 16))])
+def test_squeezed_pixels_are_made_square(tmp_path: Path, degrees: int, size: tuple[int, int], box: tuple[int, int]):
+    path = tmp_path / "clip.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10, width=96, height=64, pix_fmt="yuv420p")
+        stream.codec_context.sample_aspect_ratio = Fraction(4, 3)
+        for frame in numbered(6):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode(None))
+    if degrees:
+        turn_upright(path, degrees)
+    video = open_video(str(path))
+    assert (video.width, video.height) == size and video.pixel_aspect == pytest.approx(3 / 4 if degrees else 4 / 3)
+    bright = next(frames_of(path, np.array([0])))[..., 0] > 150
+    rows, columns = (np.flatnonzero(bright.any(axis)) for axis in (1, 0))
+    assert abs(np.ptp(rows) + 1 - box[0]) <= 3 and abs(np.ptp(columns) + 1 - box[1]) <= 3
 
 
 def test_grey_and_transparent_frames_become_rgb():
@@ -210,14 +274,7 @@ def test_a_grey_video_opens(tmp_path: Path):
 def test_an_uneven_frame_rate_is_sampled_evenly_in_time(tmp_path: Path):
     path = tmp_path / "clip.mp4"
     stamps = list(range(0, 100, 2)) + list(range(100, 300, 20))  # 50 frames a second, then 5
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("mpeg4", rate=100, width=64, height=48, pix_fmt="yuv420p")
-        stream.codec_context.time_base = Fraction(1, 100)
-        for stamp in stamps:
-            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 50, np.uint8), format="rgb24")
-            frame.pts = stamp
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
+    write_stamped(path, stamps)
     times = open_video(str(path)).times
     assert np.allclose(times, np.array(stamps) / 100, atol=0.011)
     chosen = times[sample_times(times, num_frames=12)]
