@@ -21,10 +21,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import glob
 import json
 import os
 import shutil
 import time
+import tokenize
+import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +43,9 @@ from jaxtyping import Float, UInt8
 from model.body.track import BodyTrack
 from model.fitting.landmarks import ClipLandmarks
 from tasks.errors import InputError
+
+
+DAMAGED_NPZ = (zipfile.BadZipFile, zlib.error, tokenize.TokenError, EOFError, ValueError, RuntimeError)  # what numpy raises on cut or flipped bytes
 
 
 @dataclass(frozen=True)
@@ -117,7 +124,9 @@ def replaced_folder(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.{os.getpid()}.part")
     old = path.with_name(f".{path.name}.{os.getpid()}.old")
-    shutil.rmtree(scratch, ignore_errors=True)
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        if not _runs(left.suffixes[-2][1:]):  # killed while it wrote
+            shutil.rmtree(left, ignore_errors=True)
     scratch.mkdir()
     try:
         yield scratch
@@ -125,8 +134,23 @@ def replaced_folder(path: Path) -> Iterator[Path]:
             os.rename(path, old)
         os.rename(scratch, path)
     finally:
+        if old.exists() and not path.exists():
+            os.rename(old, path)
         shutil.rmtree(scratch, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def _runs(process: str) -> bool:
+    """Whether another process of this number runs here."""
+    if not process.isdigit() or int(process) == os.getpid():
+        return False
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def write_json(path: Path, record: object) -> None:
@@ -148,8 +172,11 @@ def write_npz(path: Path, **arrays: np.ndarray) -> None:
 
 def read_npz(path: Path, *, made_by: str) -> dict[str, np.ndarray]:
     """Read named arrays that the stage `made_by` wrote."""
-    with np.load(require(path, made_by=made_by), allow_pickle=False) as file:
-        return {name: file[name] for name in file.files}
+    try:
+        with np.load(require(path, made_by=made_by), allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except DAMAGED_NPZ as error:
+        raise InputError(f"expected whole arrays in {path}, it does not open ({error}); run: dvc repro -f {made_by}") from error
 
 
 def require(path: Path, *, made_by: str) -> Path:
@@ -189,8 +216,7 @@ def write_image(path: Path, image: UInt8[np.ndarray, "H W C"] | UInt8[np.ndarray
     order = {3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGRA}
     pixels = image if image.ndim == 2 else cv2.cvtColor(image, order[image.shape[2]])
     path.parent.mkdir(parents=True, exist_ok=True)
-    if not cv2.imwrite(str(path), pixels):
-        raise OSError(f"could not write {path}")
+    path.write_bytes(cv2.imencode(".png", pixels)[1])  # imwrite calls a file whole that a full disk has cut
 
 
 def read_image(path: Path) -> np.ndarray:

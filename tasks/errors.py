@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import errno
+import shutil
 import sys
 from collections.abc import Callable
 
+EXIT_SYSTEM = 1  # may go better another time
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 
@@ -19,7 +22,7 @@ class Interrupted(Exception):
 
 
 def run_stage(main: Callable[[], None], *, reads_arguments: bool = False) -> None:
-    """Run a stage's main; turn its known ends into one clear line and an exit code, everything else into a traceback.
+    """Run a stage's main; turn its known ends and what the file system refuses into one clear line and an exit code, everything else into a traceback.
 
     A stage that is run as a program (`python -m tasks.evaluate`) explains itself at --help and takes no other words, unless
     `reads_arguments` tells that its main looks at the command line itself.
@@ -31,6 +34,19 @@ def run_stage(main: Callable[[], None], *, reads_arguments: bool = False) -> Non
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(EXIT_BAD_INPUT)
+    except OSError as error:
+        if error.filename is None and error.errno != errno.ENOSPC:
+            raise
+        print(f"error: {explain_os_error(error)}", file=sys.stderr)
+        sys.exit(EXIT_SYSTEM)
     except (Interrupted, KeyboardInterrupt) as stop:
         print(f"interrupted: {str(stop) or 'nothing made before is lost; run the same command again'}", file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)
+
+
+def explain_os_error(error: OSError) -> str:
+    """What the file system refused, where, and what to do."""
+    where = f" ({error.filename})" if error.filename else ""
+    if error.errno == errno.ENOSPC:
+        return f"the disk is full{where}: {shutil.disk_usage('.').free / 1e6:.0f} MB are free where the project lies; make room and run the same command again, nothing made before is lost"
+    return f"{error.strerror or error}{where}; see that the place exists and may be written, then run the same command again"

@@ -125,8 +125,6 @@ def find_person(video: VideoFile, lens: Lens | None, settings: ExtractFramesSett
     Raises:
         InputError: nobody is found, or in too few of the samples; the camera moves; or the detector is not installed.
     """
-    if (settings.num_frames is None) == (settings.fps is None):
-        raise InputError("params.yaml: set either extract_frames.num_frames or extract_frames.fps, and the other to null")
     indices = sample_times(video.times, num_frames=settings.num_frames, fps=settings.fps)
     scale = min(1.0, SEARCH_SIDE / max(video.width, video.height))
     pictures = [_shrink(frame, scale) for frame in _decoded(video, lens, indices, "reading the video")]

@@ -51,7 +51,7 @@ from tasks.fit_state import spreads_of, write_fit_state
 from tasks.hands_and_face import Detailed, fit_hands_and_face
 from tasks.progress import progress_bar
 from tasks.settings import FitSmplSettings, load_settings
-from tasks.track_import.stage import ImportedFit, import_summary, import_track, write_import
+from tasks.track_import.stage import ImportedFit, describe_source, import_summary, import_track, pass_gate, write_import
 
 SHEET_FRAMES, SHEET_COLUMNS, TILE = 20, 5, 320  # of the contact sheet; TILE in px
 FIT_ANEW = "none"  # as fit_smpl.import: a dataset's own track is left aside
@@ -85,12 +85,14 @@ def main() -> None:
         else:
             seen, state = refine_import(body, seen, clip, imported, settings.fit_smpl)
         score = score_fit(body, seen, clip.silhouettes, spreads_of(settings.fit_smpl), state)
+        if imported is not None:
+            pass_gate(paths, imported, score.iou, draw_sheet(scenes_of(clip, body, seen, state, score)))
         details = fit_hands_and_face(
             track_of(clip, model, seen, state, score), model, settings.body, clip.info, clip.images, detected.points,
             detected.confidence.max(1), settings.fit_smpl.hands_and_face,
         )  # fmt: skip
-        record = write_fit(paths, clip, model, body, detected, seen, state, score, details)
-    print("\n".join([summary(record), *details.notes]))
+        record = write_fit(paths, clip, model, body, detected, seen, state, score, details, imported)
+    print("\n".join([summary(record), *import_notes(imported), *details.notes]))
 
 
 def read_inputs(paths: SubjectPaths) -> Clip:
@@ -237,10 +239,15 @@ def describe(clip: Clip, model: BodyModel, body: FitBody, detected: Detected, se
 
 def write_fit(
     paths: SubjectPaths, clip: Clip, model: BodyModel, body: FitBody, detected: Detected, seen: Observations, state: FitState,
-    score: FitScore, details: Detailed,
+    score: FitScore, details: Detailed, imported: ImportedFit | None = None,
 ) -> dict:  # fmt: skip
-    """Write track, numbers and pictures, all or nothing; returns the numbers."""
-    record = describe(clip, model, body, detected, seen, state, score) | {"hands_and_face": details.record}
+    """Write track, numbers and pictures, all or nothing; returns the numbers.
+
+    Args:
+        imported: the track that the fit began with, where there was one.
+    """
+    source = {} if imported is None else {"import": describe_source(imported)}
+    record = describe(clip, model, body, detected, seen, state, score) | source | {"hands_and_face": details.record}
     scenes = scenes_of(clip, body, seen, state, score)
     with replaced_folder(paths.fit) as folder:
         write_track(folder / "track.npz", details.track)
@@ -250,9 +257,14 @@ def write_fit(
         write_film(folder / "overlay.mp4", scenes, fps=clip.info.fps)
         write_page(
             folder / "fit.html", title=f"Body fit of {paths.work.name}", record=record, series=series_of(score),
-            joint_spread=score.joint_spread, joint_names=model.joint_names, frame_ids=clip.info.frame_ids, doubted=list(score.reasons), notes=[*notes_of(clip, record), *details.notes],
+            joint_spread=score.joint_spread, joint_names=model.joint_names, frame_ids=clip.info.frame_ids, doubted=list(score.reasons), notes=[*import_notes(imported), *notes_of(clip, record), *details.notes],
         )  # fmt: skip
     return record
+
+
+def import_notes(imported: ImportedFit | None) -> list[str]:
+    """What is said of the track that a fit began with."""
+    return [] if imported is None else [f"refined from the {imported.format} track {imported.file}", *imported.notes]
 
 
 def joint_spreads(model: BodyModel, spread: Float[np.ndarray, "F J"]) -> dict[str, float]:

@@ -26,6 +26,7 @@ from tasks.options import section_of
 PARAMS_FILE = Path("params.yaml")
 
 PositiveInt = Annotated[int, Field(gt=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what torch and numpy both take
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -129,7 +130,7 @@ class SplitSettings(Section):
 
 
 class MakeDemoSettings(Section):
-    seed: int
+    seed: Seed
     width: PositiveInt
     height: PositiveInt
     fps: PositiveInt
@@ -278,7 +279,7 @@ class Settings(Section):
 
     subject: SubjectSettings
     preset: str
-    seed: int
+    seed: Seed
     body: BodySettings
     render: RenderSettings
     split: SplitSettings
@@ -332,6 +333,8 @@ def check_settings(values: object, *, name: str) -> Settings:
         raise InputError(f"{name}: preset is '{settings.preset}', expected one of: {', '.join(sorted(settings.presets))}")
     if settings.refine_fit.look not in settings.presets:
         raise InputError(f"{name}: refine_fit.look is '{settings.refine_fit.look}', expected one of: {', '.join(sorted(settings.presets))}")
+    if (settings.extract_frames.num_frames is None) == (settings.extract_frames.fps is None):
+        raise InputError(f"{name}: set either extract_frames.num_frames or extract_frames.fps, and the other to null")
     for preset, sections in settings.presets.items():
         network = sections.train_stage1.network
         if not network.scale_floor < network.scale_start < network.scale_ceiling:

@@ -6,6 +6,7 @@ Axes: F kept frames, R rows of the file, K joints. Rows count the source video's
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -38,8 +39,11 @@ class Matched:
         return self.rows >= 0
 
 
-def match_frames(clip: ClipInfo, num_rows: int, frame_ids: Int[np.ndarray, "R"] | None, source: str) -> Matched:
+def match_frames(clip: ClipInfo, num_rows: int, frame_ids: Int[np.ndarray, "R"] | None, source: str, *, enough: float = MIN_MATCHED) -> Matched:
     """Find each kept frame's row: by the file's own frame numbers, else by its number of rows.
+
+    Args:
+        enough: share of the kept frames that must have a row.
 
     Raises:
         InputError: the rows fit neither the video's frames nor the kept ones, or too few frames have one.
@@ -58,11 +62,11 @@ def match_frames(clip: ClipInfo, num_rows: int, frame_ids: Int[np.ndarray, "R"] 
             f"{wanted.max()}) or one a kept frame ({len(wanted)}); make the track from {clip.source} itself"
         )
     share = float((rows >= 0).mean())
-    if share < MIN_MATCHED:
+    if share < enough:
         numbers = "" if frame_ids is None else f" (the track has frames {frame_ids.min()} to {frame_ids.max()}, the clip uses {wanted.min()} to {wanted.max()})"
         raise InputError(
             f"the {source} track has a row for only {int((rows >= 0).sum())} of {len(rows)} frames of the clip, expected at least "
-            f"{MIN_MATCHED:.0%}{numbers}; is it of another video, or of another person in it?"
+            f"{enough:.0%}{numbers}; is it of another video, or of another person in it?"
         )
     return Matched(rows)
 
@@ -109,37 +113,64 @@ def crop_intrinsics(K: Float[np.ndarray, "3 3"], size: tuple[int, int] | None, c
 
 
 def choose_person(people: list[ImportedTrack], clip: ClipInfo) -> ImportedTrack:
-    """The one whose pelvis lies in the clip's person boxes in most frames."""
+    """The one whose pelvis lies in the clip's person boxes in most frames; put together anew where the file does not say who is who."""
     if len(people) == 1:
         return people[0]
-    return max(people, key=lambda track: (_frames_in_box(track, clip), len(track.transl)))
+    seen = [_in_boxes(*_pelvis(track), track.frame_ids, clip, track.source) for track in people]
+    chosen = _most_often(people, seen)
+    return chosen if chosen.named else _nearest(people, seen, chosen, ("global_orient", "body_pose", "transl", "frame_ids"))
 
 
 def choose_keypoints(people: list[KeypointTrack], clip: ClipInfo) -> KeypointTrack:
-    """The one whose keypoints lie in the clip's person boxes in most frames."""
+    """The one whose keypoints lie in the clip's person boxes, put together anew: a list a frame does not say who is who."""
     if len(people) == 1:
         return people[0]
-    return max(people, key=lambda track: _count_inside(track.points.mean(1), track.K, None, track.frame_ids, clip, track.source))
+    seen = [_in_boxes(track.points.mean(1), track.K, None, track.frame_ids, clip, track.source) for track in people]
+    return _nearest(people, seen, _most_often(people, seen), ("points", "frame_ids"))
 
 
-def _frames_in_box(track: ImportedTrack, clip: ClipInfo) -> int:
-    if track.K is None:
-        return 0
-    pelvis = in_camera(track, np.array(MEAN_PELVIS[track.family])).pelvis
+def _pelvis(track: ImportedTrack) -> tuple[Float[np.ndarray, "R 3"], np.ndarray | None, tuple[int, int] | None]:
+    """Where the pelvis is in camera axes, and the camera."""
     size = None if track.width is None or track.height is None else (track.width, track.height)
-    return _count_inside(pelvis, track.K, size, track.frame_ids, clip, track.source)
+    return in_camera(track, np.array(MEAN_PELVIS[track.family])).pelvis, track.K, size
 
 
-def _count_inside(
-    places: Float[np.ndarray, "R 3"], K: np.ndarray, size: tuple[int, int] | None, frame_ids: np.ndarray | None, clip: ClipInfo, source: str
-) -> int:
-    """In how many frames of the clip a point lies in the person's box."""
+@dataclass(frozen=True)
+class InBoxes:
+    """A track's row for each frame of the clip (-1: none), and how far that lies from the middle of the person's box, px; infinite outside of it."""
+
+    rows: Int[np.ndarray, "F"]
+    away: Float[np.ndarray, "F"]
+
+
+def _in_boxes(
+    places: Float[np.ndarray, "R 3"], K: np.ndarray | None, size: tuple[int, int] | None, frame_ids: np.ndarray | None, clip: ClipInfo, source: str
+) -> InBoxes:  # fmt: skip
+    boxes, away = np.array(clip.boxes, dtype=np.float64), np.full(len(clip.boxes), np.inf)
     try:
-        rows = match_frames(clip, len(places), frame_ids, source).rows
+        rows = match_frames(clip, len(places), frame_ids, source, enough=0.0).rows
     except InputError:
-        return 0
-    boxes = np.array(clip.boxes)[rows >= 0]
-    points = places[rows[rows >= 0]] @ crop_intrinsics(K, size, clip, source).T
+        return InBoxes(np.full(len(boxes), -1), away)
+    if K is None:
+        return InBoxes(rows, away)
+    points = places[rows] @ crop_intrinsics(K, size, clip, source).T
     pixels = points[:, :2] / points[:, 2:]
-    inside = (points[:, 2] > 0) & (pixels >= boxes[:, :2]).all(1) & (pixels <= boxes[:, 2:]).all(1)
-    return int(inside.sum())
+    inside = (rows >= 0) & (points[:, 2] > 0) & (pixels >= boxes[:, :2]).all(1) & (pixels <= boxes[:, 2:]).all(1)
+    return InBoxes(rows, np.where(inside, np.linalg.norm(pixels - (boxes[:, :2] + boxes[:, 2:]) / 2, axis=1), np.inf))
+
+
+Track = TypeVar("Track", ImportedTrack, KeypointTrack)
+
+
+def _most_often(people: list[Track], seen: list[InBoxes]) -> Track:
+    """The one who is in the boxes in most frames, then the one with a row in most."""
+    return people[max(range(len(people)), key=lambda k: (np.isfinite(seen[k].away).sum(), (seen[k].rows >= 0).sum()))]
+
+
+def _nearest(people: list[Track], seen: list[InBoxes], most: Track, fields: tuple[str, ...]) -> Track:
+    """In each frame the entry that lies nearest to the middle of the person's box; a frame where none lies in it has no row."""
+    away = np.stack([person.away for person in seen])
+    who, frames = away.argmin(0), np.flatnonzero(np.isfinite(away).any(0))
+    if not len(frames):
+        return most
+    return replace(most, **{name: np.stack([getattr(people[who[f]], name)[seen[who[f]].rows[f]] for f in frames]) for name in fields})

@@ -192,16 +192,7 @@ def write_import(
     """
     score = score_track(imported.track, model, masks, trust, np.asarray(clip.times))
     sheet = draw_track_sheet(imported.track, model, images)
-    finite = score.iou[np.isfinite(score.iou)]
-    if len(finite) and finite.mean() < MIN_IOU:
-        picture = paths.work / "import_refused.png"
-        write_image(picture, sheet)
-        raise InputError(
-            f"the {imported.format} track of {imported.file} covers only {finite.mean():.2f} of the person's masks (intersection over union, mean of "
-            f"{len(finite)} frames, expected at least {MIN_IOU}); look at {picture}: is it of another video or person, is its camera file the "
-            f"right one, were its frames resized or cut? Without it: fit_smpl.import: null"
-        )
-    (paths.work / "import_refused.png").unlink(missing_ok=True)
+    pass_gate(paths, imported, score.iou, sheet)
     confidence, reasons = _judge(score, imported.found, trust)
     track = replace(imported.track, confidence=torch.from_numpy(confidence).float())
     record = describe_import(imported, track, clip, score, reasons)
@@ -210,6 +201,27 @@ def write_import(
         write_json(folder / "fit.json", record)
         write_image(folder / "overlay.png", sheet)
     return record
+
+
+def pass_gate(paths: SubjectPaths, imported: ImportedFit, iou: Float[np.ndarray, "F"], sheet: UInt8[np.ndarray, "H W 3"]) -> None:
+    """Let a track through whose body covers the person.
+
+    Args:
+        iou: of its silhouettes with the masks; NaN where the mask is not trusted.
+        sheet: the picture that shows it, left in the subject's folder where it is refused.
+
+    Raises:
+        InputError: it does not.
+    """
+    finite, picture = iou[np.isfinite(iou)], paths.work / "import_refused.png"
+    if len(finite) and finite.mean() < MIN_IOU:
+        write_image(picture, sheet)
+        raise InputError(
+            f"the {imported.format} track of {imported.file} covers only {finite.mean():.2f} of the person's masks (intersection over union, mean of "
+            f"{len(finite)} frames, expected at least {MIN_IOU}); look at {picture}: is it of another video or person, is its camera file the "
+            f"right one, were its frames resized or cut? Without it: fit_smpl.import: null"
+        )
+    picture.unlink(missing_ok=True)
 
 
 def _judge(score: OutlineScore, found: Bool[np.ndarray, "F"], trust: Float[np.ndarray, "F"]) -> tuple[Float[np.ndarray, "F"], dict[int, str]]:
@@ -249,10 +261,15 @@ def describe_import(imported: ImportedFit, track: BodyTrack, clip: ClipInfo, sco
         "frames": track.num_frames,
         "distrusted": {str(clip.frame_ids[k]): why for k, why in reasons.items()},
         "confidence": [round(float(c), 3) for c in track.confidence],
-        "import": {
-            "file": str(imported.file), "format": imported.format, "person": imported.person, "own_shape": imported.own_shape,
-            "frames_matched": int(imported.found.sum()), "notes": imported.notes,
-        },
+        "import": describe_source(imported),
+    }
+
+
+def describe_source(imported: ImportedFit) -> dict:
+    """Where a motion comes from, for fit.json."""
+    return {
+        "file": str(imported.file), "format": imported.format, "person": imported.person, "own_shape": imported.own_shape,
+        "frames_matched": int(imported.found.sum()), "notes": imported.notes,
     }  # fmt: skip
 
 

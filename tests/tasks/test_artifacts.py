@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from tasks.artifacts import (
     ClipInfo,
     Segmentation,
     read_image,
+    read_npz,
     read_track,
     replaced_file,
     replaced_folder,
@@ -95,6 +98,49 @@ def test_a_failed_folder_leaves_the_old_one(tmp_path: Path) -> None:
         (scratch / "b").write_text("new")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["b"]
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_an_interrupt_between_the_two_renames_brings_the_old_folder_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with replaced_folder(tmp_path / "out") as scratch:
+        (scratch / "a").write_text("old")
+    rename, calls = os.rename, []
+
+    def interrupted(source: Path, target: Path) -> None:
+        calls.append(source)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt), replaced_folder(tmp_path / "out") as scratch:
+        (scratch / "a").write_text("new")
+    assert (tmp_path / "out" / "a").read_text() == "old" and [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_what_a_killed_process_left_half_written_is_cleared_and_what_another_writes_stays(tmp_path: Path) -> None:
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    for process in (ended.pid, os.getppid()):
+        (tmp_path / f".out.{process}.part").mkdir()
+    with replaced_folder(tmp_path / "out") as scratch:
+        (scratch / "a").write_text("new")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f".out.{os.getppid()}.part", "out"]
+
+
+def test_a_picture_that_no_longer_fits_on_the_disk_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No space"):
+        write_image(Path("/dev/full"), np.zeros((64, 64, 3), np.uint8))
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped"])
+def test_damaged_arrays_name_the_stage_to_run(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "track.npz"
+    np.savez_compressed(path, a=np.random.default_rng(0).normal(size=1000))
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 255
+    path.write_bytes(content if damage == "flipped" else content[: len(content) // 2])
+    with pytest.raises(InputError, match="track.npz, it does not open .*dvc repro -f fit_smpl"):
+        read_npz(path, made_by="fit_smpl")
 
 
 def test_a_missing_artifact_names_the_stage_to_run(tmp_path: Path) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import re
+
 import pytest
 
 from tasks import evaluate
@@ -43,3 +46,20 @@ def test_known_ends_are_one_line_and_a_code(end: BaseException, code: int, said:
         run_stage(main)
     assert ended.value.code == code
     assert capsys.readouterr().err.strip() == said
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "the disk is full: .* MB are free .*same command again"),
+        (PermissionError(errno.EACCES, "Permission denied", "/proc/x.png"), r"Permission denied \(/proc/x.png\)"),
+    ],
+)
+def test_what_the_file_system_refuses_is_one_line_and_may_go_better_another_time(error: OSError, said: str, capsys: pytest.CaptureFixture) -> None:
+    def main() -> None:
+        raise error
+
+    with pytest.raises(SystemExit) as end:
+        run_stage(main)
+    assert end.value.code not in (0, EXIT_BAD_INPUT, EXIT_INTERRUPTED)
+    assert re.search(said, capsys.readouterr().err)

@@ -209,12 +209,6 @@ def test_a_video_without_a_person_is_refused(project, tmp_path: Path, capsys: py
     assert "no person found in any of 8 frames" in capsys.readouterr().err
 
 
-def test_num_frames_and_fps_together_are_refused(tmp_path: Path):
-    video = open_video(str(write_video(tmp_path / "clip.mp4", numbered(12))))
-    with pytest.raises(InputError, match="either extract_frames.num_frames or extract_frames.fps"):
-        extract_frames.find_person(video, None, settings(fps=5.0))
-
-
 # ------------------------------------------------------------------------------------------------------------ the frames
 
 

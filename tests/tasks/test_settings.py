@@ -47,6 +47,8 @@ def test_a_wrong_type_is_refused_with_what_came(values: dict, wrong: object) -> 
 @pytest.mark.parametrize(
     ("path", "value"),
     [
+        ("make_demo.seed", -1),
+        ("make_demo.seed", 2**32),
         ("refine_fit.outline", float("inf")),
         ("refine_fit.options.carried.every", 0),
         ("refine_fit.options.carried.window", 2),
@@ -108,6 +110,13 @@ def put(values: dict, path: str, value: object) -> None:
 def test_a_subject_name_with_spaces_is_refused(values: dict) -> None:
     values["subject"]["name"] = "my clip"
     with pytest.raises(InputError, match="no spaces"):
+        check_settings(values, name="params.yaml")
+
+
+@pytest.mark.parametrize("fps", [5.0, None])
+def test_either_a_number_of_frames_or_a_rate_is_given(values: dict, fps: float | None) -> None:
+    values["extract_frames"] |= {"fps": fps, "num_frames": None if fps is None else 100}
+    with pytest.raises(InputError, match="either extract_frames.num_frames or extract_frames.fps"):
         check_settings(values, name="params.yaml")
 
 

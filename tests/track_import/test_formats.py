@@ -19,7 +19,7 @@ from model.body.track_import.imported import ImportedTrack, TrackFormatError, ca
 from model.body.track_import.keypoints import fit_keypoints
 from model.body.track_import.place import place_on_body
 from tasks.errors import InputError
-from tasks.track_import.match import choose_person
+from tasks.track_import.match import choose_person, crop_intrinsics
 from tasks.track_import.read import read_track_file
 from tests.track_import import samples
 from tests.track_import.samples import FOCAL, FRAMES, HEIGHT, PROGRAMS, WIDTH, Motion, make_motion
@@ -46,6 +46,15 @@ def joints_of(body: BodyModel, orient, pose, transl, betas=None) -> np.ndarray:
 def true_joints(body: BodyModel, motion: Motion) -> np.ndarray:
     rest_pelvis = body.rest(torch.zeros(body.num_betas, dtype=torch.float64))[1][0].numpy()
     return joints_of(body, motion.orient, motion.pose, motion.pelvis - rest_pelvis)
+
+
+@pytest.mark.parametrize("program", [samples.gvhmr, samples.prompt_hmr, samples.tram], ids=lambda program: program.__name__)
+def test_poses_of_a_smaller_copy_of_the_video_see_the_same_in_its_crop(tmp_path: Path, motion: Motion, program) -> None:
+    (track,) = read_track_file(program(tmp_path, motion), (2 * WIDTH, 2 * HEIGHT)).people
+    x0, y0, side = clip_info().crop
+    twice = replace(clip_info(), source_width=2 * WIDTH, source_height=2 * HEIGHT, crop=[2 * x0, 2 * y0, 2 * side])
+    expected = crop_intrinsics(samples.camera(FOCAL), None, clip_info(), "x")
+    assert np.allclose(crop_intrinsics(track.K, (track.width, track.height), twice, "x"), expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.__name__)

@@ -9,12 +9,15 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
+from model.body.track_import.imported import ImportedTrack, still
+from model.body.track_import.keypoints import KeypointTrack
 from model.body.track_import.place import PlacedTrack
 from tasks.artifacts import ClipInfo
 from tasks.errors import InputError
-from tasks.track_import.match import bridge_rows, crop_intrinsics, match_frames
+from tasks.track_import.match import bridge_rows, choose_keypoints, choose_person, crop_intrinsics, match_frames
 
 FRAMES, WIDTH, HEIGHT = 6, 640, 480
+K = np.array([[400.0, 0, 320], [0, 400.0, 240], [0, 0, 1]])
 
 
 def clip_info() -> ClipInfo:
@@ -69,11 +72,39 @@ def test_a_camera_of_the_source_picture_sees_the_same_in_the_crop() -> None:
 
 
 def test_a_track_of_a_smaller_copy_of_the_video_fits_and_one_of_another_shape_is_refused() -> None:
-    K = np.array([[400.0, 0, 160], [0, 400.0, 120], [0, 0, 1]])
+    small = np.array([[400.0, 0, 160], [0, 400.0, 120], [0, 0, 1]])
     whole = np.array([[800.0, 0, 320], [0, 800.0, 240], [0, 0, 1]])
-    assert np.allclose(crop_intrinsics(K, (320, 240), clip_info(), "x"), crop_intrinsics(whole, None, clip_info(), "x"))
+    assert np.allclose(crop_intrinsics(small, (320, 240), clip_info(), "x"), crop_intrinsics(whole, None, clip_info(), "x"))
     with pytest.raises(InputError, match="another shape"):
-        crop_intrinsics(K, (320, 320), clip_info(), "x")
+        crop_intrinsics(small, (320, 320), clip_info(), "x")
+
+
+OURS = np.array([True, False, False, True, False, True])  # in which frames the clip's person comes first in the list
+
+
+def listed(*, named: bool) -> list[ImportedTrack]:
+    """Two people, one in the middle and one beside the picture's left border; in half of the frames the list turns round."""
+    return [
+        ImportedTrack(
+            "x", "smpl", np.zeros((FRAMES, 3)), np.zeros((FRAMES, 23, 3)), np.where(first[:, None], [0.0, 0, 4], [-2.5, 0, 4]), None, K, still(),
+            anchor="pelvis", frame_ids=np.arange(FRAMES), person=str(place), named=named,
+        )
+        for place, first in enumerate((OURS, ~OURS))
+    ]  # fmt: skip
+
+
+def test_where_a_file_does_not_say_who_is_who_each_frames_entry_in_the_box_is_taken() -> None:
+    assert np.allclose(choose_person(listed(named=False), clip_info()).transl, [0, 0, 4])
+    assert np.ptp(choose_person(listed(named=True), clip_info()).transl[:, 0]) == 2.5  # the file's word counts
+    points = [KeypointTrack("x", track.transl[:, None] + np.zeros((1, 4, 1)), ("a",) * 4, (0.1,) * 4, K, track.frame_ids, "0") for track in listed(named=False)]
+    assert np.allclose(choose_keypoints(points, clip_info()).points, [0, 0, 4])
+
+
+def test_frames_without_the_clips_person_have_no_row() -> None:
+    first, second = listed(named=False)
+    keep = np.array([0, 1, 3, 4, 5])  # the second place is empty in frame 2, where the person would be
+    second = replace(second, **{name: getattr(second, name)[keep] for name in ("global_orient", "body_pose", "transl", "frame_ids")})
+    assert choose_person([first, second], clip_info()).frame_ids.tolist() == [0, 1, 3, 4, 5]
 
 
 def test_rotations_between_rows_turn_the_short_way() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import joblib
 import numpy as np
@@ -17,7 +18,7 @@ from model.fitting.objective import fit_body_of
 from model.fitting.observations import observe
 from model.fitting.outline import render_faces
 from tasks import fit_smpl
-from tasks.artifacts import ClipInfo, SubjectPaths, read_json, read_track
+from tasks.artifacts import ClipInfo, SubjectPaths, read_json, read_track, subject_paths
 from tasks.errors import InputError
 from tasks.settings import FitSmplSettings, load_settings
 
@@ -101,6 +102,23 @@ def test_a_track_that_does_not_cover_the_person_is_refused_and_shown(tmp_path: P
     with pytest.raises(InputError, match="covers only 0.*import_refused.png"):
         fit_smpl.use_import(paths, scene.clip, body, imported)
     assert (paths.work / "import_refused.png").stat().st_size > 1000 and not paths.fit.exists()
+
+
+def test_a_refined_import_passes_the_same_gate(tmp_path: Path, scene: Scene, body: BodyModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = load_settings(ROOT / "params.yaml")
+    chosen = settings_for(wham_file(tmp_path, scene, [0, 1, 2])).model_copy(update={"import_refine": True})
+    score = SimpleNamespace(iou=np.array([0.2, np.nan, 0.3]))
+    stand_ins = {
+        "load_settings": settings.model_copy(update={"fit_smpl": chosen}), "read_inputs": scene.clip, "read_body": body, "detect": None, "see": None,
+        "refine_import": (None, None), "score_fit": score, "scenes_of": None, "draw_sheet": np.zeros((8, 8, 3), np.uint8),
+    }  # fmt: skip
+    for name, result in stand_ins.items():
+        monkeypatch.setattr(fit_smpl, name, lambda *_, result=result: result)
+    with pytest.raises(InputError, match="the WHAM track .* covers only 0.25 .*mean of 2 frames"):
+        fit_smpl.main()
+    paths = subject_paths(settings.subject.name)
+    assert (paths.work / "import_refused.png").exists() and not paths.fit.exists()
 
 
 def test_without_an_import_nothing_is_read(scene: Scene, body: BodyModel) -> None:

@@ -48,6 +48,7 @@ class ImportedTrack:
         frame_ids: source frame of each row, counted from 0; None where the file does not say.
         width, height: of the picture that K speaks of; None: the source video's.
         person: the file's own name for this person.
+        named: whether that stays theirs; else it is a place in each frame's list, which may be another person's in the next frame.
         notes: what a user should know.
     """
 
@@ -65,6 +66,7 @@ class ImportedTrack:
     width: int | None = None
     height: int | None = None
     person: str = ""
+    named: bool = True
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -147,6 +149,11 @@ def vectors(rotations: Float[np.ndarray, "*B 3 3"]) -> Float[np.ndarray, "*B 3"]
 def intrinsics(focal_px: float, cx: float, cy: float) -> Float[np.ndarray, "3 3"]:
     """A camera of square pixels."""
     return np.array([[focal_px, 0.0, cx], [0.0, focal_px, cy], [0.0, 0.0, 1.0]])
+
+
+def picture_around(K: Float[np.ndarray, "3 3"]) -> dict[str, int]:
+    """`width` and `height` of the picture whose middle K looks through, for programs that take it to and that read smaller copies."""
+    return {"width": round(2 * float(K[0, 2])), "height": round(2 * float(K[1, 2]))}
 
 
 def still() -> Float[np.ndarray, "1 4 4"]:

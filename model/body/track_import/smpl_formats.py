@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 
-from model.body.track_import.imported import BODY_JOINTS, ImportedTrack, TrackFormatError, intrinsics, one_shape, still, vectors
+from model.body.track_import.imported import BODY_JOINTS, ImportedTrack, TrackFormatError, intrinsics, one_shape, picture_around, still, vectors
 
 ROMP_FOCAL = 443.4 / 512  # ROMP and BEV: focal length over the longer side (60 degrees across)
 PHALP_FOCAL = 5000 / 256  # 4D-Humans: the picture, padded to a square, counts 256 px
@@ -169,24 +169,26 @@ def _frame_number(name: str, otherwise: int) -> int:
 def _read_romp(content: object, beside: Beside, size: Size) -> list[ImportedTrack]:
     """`results[()]`: one record a picture, and a video nests one a frame; people by their track_ids where there are any."""
     rows: dict[str, list[tuple]] = {}
-    for number, frame in _romp_frames(content):
+    frames = _romp_frames(content)
+    named = all("track_ids" in frame for _, frame in frames)
+    for number, frame in frames:
         thetas, betas, places = (array(frame[k]) for k in ("smpl_thetas", "smpl_betas", "cam_trans"))
         thetas, betas, places = thetas.reshape(-1, 72), betas.reshape(len(thetas.reshape(-1, 72)), -1), places.reshape(-1, 3)
-        names = array(frame["track_ids"]).reshape(-1).astype(int) if "track_ids" in frame else range(len(thetas))
+        names = array(frame["track_ids"]).reshape(-1).astype(int) if named else range(len(thetas))
         for person, theta, beta, place in zip(names, thetas, betas, places, strict=False):
             rows.setdefault(str(person), []).append((number, theta, beta, place))
     K = intrinsics(ROMP_FOCAL * max(size), size[0] / 2, size[1] / 2)
-    return [_track_of_rows("ROMP", person, found, K) for person, found in rows.items()]
+    return [_track_of_rows("ROMP", person, found, K, named=named) for person, found in rows.items()]
 
 
-def _track_of_rows(name: str, person: str, found: list[tuple], K: np.ndarray) -> ImportedTrack:
+def _track_of_rows(name: str, person: str, found: list[tuple], K: np.ndarray, *, named: bool = True) -> ImportedTrack:
     """(frame, 72 pose numbers, betas, translation) in camera axes, one tuple a row."""
     found = sorted(found, key=lambda row: row[0])
     root, pose = whole_pose(np.stack([row[1] for row in found]), name)
     ids = np.array([row[0] for row in found])
     return ImportedTrack(
         name, "smpl", root, pose, np.stack([row[3] for row in found]), one_shape(np.stack([row[2] for row in found])), K, still(),
-        frame_ids=ids, person=person,
+        frame_ids=ids, person=person, named=named,
     )  # fmt: skip
 
 
@@ -260,12 +262,11 @@ def _read_tram(content: object, beside: Beside, size: Size) -> list[ImportedTrac
     if not keyed(camera, "img_focal", "img_center"):
         raise TrackFormatError("TRAM: expected camera.npy (img_focal, img_center) beside the folder hps/; copy it there")
     turns = vectors(array(content["pred_rotmat"]))
-    center = array(camera["img_center"]).reshape(2)
+    K = intrinsics(float(array(camera["img_focal"]).mean()), *array(camera["img_center"]).reshape(2))
     return [
         ImportedTrack(
             "TRAM", "smpl", turns[:, 0], turns[:, 1:], array(content["pred_trans"]).reshape(-1, 3), one_shape(array(content["pred_shape"])),
-            intrinsics(float(array(camera["img_focal"]).mean()), *center), still(),
-            frame_ids=array(content["frame"]).reshape(-1).astype(int) if "frame" in content else None,
+            K, still(), frame_ids=array(content["frame"]).reshape(-1).astype(int) if "frame" in content else None, **picture_around(K),
         )
     ]  # fmt: skip
 

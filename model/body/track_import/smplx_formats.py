@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from model.body.track_import.imported import SMPLX_JOINTS, ImportedTrack, TrackFormatError, intrinsics, one_shape, still
+from model.body.track_import.imported import SMPLX_JOINTS, ImportedTrack, TrackFormatError, intrinsics, one_shape, picture_around, still
 from model.body.track_import.smpl_formats import Beside, Format, Size, _frame_number, array, find_beside, keyed
 
 K_SPREAD = 0.01  # of the focal length over a clip, share, that still counts as one camera
@@ -25,10 +25,11 @@ def _read_gvhmr(content: object, beside: Beside, size: Size) -> list[ImportedTra
         raise TrackFormatError(f"{name}: the focal length changes from {K[:, 0, 0].min():.0f} to {K[:, 0, 0].max():.0f} px; expected one camera")
     root = array(values["global_orient"]).reshape(-1, 3)
     pose = array(values["body_pose"]).reshape(len(root), -1, 3)
+    K = np.median(K, axis=0)
     return [
         ImportedTrack(
-            name, "smplx", root, pose, array(values["transl"]).reshape(-1, 3), one_shape(array(values["betas"])), np.median(K, axis=0), still(),
-            frame_ids=np.arange(len(root)),
+            name, "smplx", root, pose, array(values["transl"]).reshape(-1, 3), one_shape(array(values["betas"])), K, still(),
+            frame_ids=np.arange(len(root)), **picture_around(K),
         )
     ]  # fmt: skip
 
@@ -54,7 +55,7 @@ def _read_prompt_hmr(content: object, beside: Beside, size: Size) -> list[Import
         tracks.append(
             ImportedTrack(
                 name, "smplx", pose[:, :3], pose[:, 3:].reshape(len(ids), -1, 3), array(world["trans"]).reshape(-1, 3),
-                one_shape(array(world["shape"])), K, w2c, frame_ids=ids, person=str(person),
+                one_shape(array(world["shape"])), K, w2c, frame_ids=ids, person=str(person), **picture_around(K),
             )
         )  # fmt: skip
     return tracks
@@ -79,7 +80,7 @@ def _multi_hmr_people(content: object) -> list[tuple[int, int, Mapping[str, obje
 def _read_multi_hmr(content: object, beside: Beside, size: Size) -> list[ImportedTrack]:
     """Rows of 53 rotations: root, body, hands, jaw. `transl` is the head's place; the pelvis is `transl_pelvis`.
 
-    People carry no names: in each picture they are told apart by their place in its list, so a clip should show one person.
+    People carry no names: in each picture they are told apart by their place in its list.
     """
     name = "Multi-HMR"
     camera = find_beside(beside, "camera")
@@ -103,7 +104,7 @@ def _read_multi_hmr(content: object, beside: Beside, size: Size) -> list[Importe
             ImportedTrack(
                 name, "smplx", np.stack([r[1] for r in found]), np.stack([r[2] for r in found]), np.stack([r[3] for r in found]),
                 one_shape(np.stack(shapes)) if shapes else None, _multi_hmr_camera(size) if given is None else array(given).reshape(3, 3), still(),
-                anchor="pelvis", frame_ids=np.array([r[0] for r in found]), person=str(place),
+                anchor="pelvis", frame_ids=np.array([r[0] for r in found]), person=str(place), named=False,
                 notes=() if given is not None else ("Multi-HMR's file names no camera: its usual 60 degrees across the longer side are taken",),
             )
         )  # fmt: skip
