@@ -49,4 +49,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $(READY)
 
 clean:
-	rm -rf $(VENV) work results data
+	rm -rf $(VENV) work results data/demo data/cast

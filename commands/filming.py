@@ -77,10 +77,14 @@ def film(order: Order, project: Path) -> Path:
     from tasks.animate import MotionChoice, actor_from_file, find_motion, fit_motion, is_video, load_actor, repeated
     from tasks.animate_video import fit_video
     from tasks.artifacts import replaced_file, subject_paths
+    from tasks.errors import InputError
     from tasks.render_avatar import Look, render_avatar
     from tasks.settings import load_settings
 
     if order.avatar_file is not None:
+        for option, given in (("--subject", order.subject), ("--stage", order.stage)):
+            if given is not None:
+                raise InputError(f"{option} {given} chooses among this project's avatars, --avatar names a file; leave one of them out")
         actor = actor_from_file(user_path(order.avatar_file), None, name=order.avatar_file.stem)
     else:
         subject = chosen_subject(order.subject)

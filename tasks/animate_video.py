@@ -58,7 +58,7 @@ def prepare_folder(video: Path, project: Path) -> Path:
     folder = project / "work" / ".drivers" / name
     (folder / ".dvc").mkdir(parents=True, exist_ok=True)
     with replaced_file(folder / ".dvc" / "config") as scratch:
-        scratch.write_text(DVC_CONFIG.format(cache=cache_folder(project)), encoding="utf-8")
+        scratch.write_text(DVC_CONFIG.format(cache=_quoted(cache_folder(project))), encoding="utf-8")
     for part in CODE:
         link = folder / part
         if not link.exists():
@@ -88,6 +88,12 @@ def prepare_folder(video: Path, project: Path) -> Path:
             scratch.write_text(text.getvalue(), encoding="utf-8")
     require(folder / "dvc.yaml", made_by=FIT_STAGE)
     return folder
+
+
+def _quoted(place: Path) -> str:
+    """A path as a value of DVC's configuration, where a bare # or comma would end it."""
+    quote = "'" if '"' in str(place) else '"'
+    return f"{quote}{place}{quote}"
 
 
 def cache_folder(project: Path) -> Path:

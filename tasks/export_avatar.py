@@ -7,7 +7,7 @@ and how to open it.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from tasks.animate import OWN_MOTION, Actor, MotionChoice, find_motion, fit_moti
 from tasks.artifacts import read_track, replaced_file, subject_paths
 from tasks.body import read_body
 from tasks.errors import InputError, run_stage
-from tasks.export_formats import FORMATS, Choice, Subject
+from tasks.export_formats import FORMATS, Choice, Subject, make_bvh
 from tasks.progress import progress_bar
 from tasks.settings import load_settings
 
@@ -71,19 +71,32 @@ def export(
     loaded, actor = read_subject(subject, Choice(colors, tuple(motions)), stage)
     poses = chosen_poses(actor, pose, fps)
     if len(poses) > 1:
-        out = Path("exports") / subject / motion_and_row(str(pose))[0].stem if out is None else out
-        if out.suffix:
+        if out is None:
+            out = Path("exports") / subject / motion_and_row(str(pose))[0].stem
+        elif out.suffix and not out.is_dir():
             raise InputError(f"{out} is one file, but the motion has {len(poses)} frames; give a folder")
+        out.mkdir(parents=True, exist_ok=True)
     written = []
     with progress_bar(f"exporting {pose}", len(poses)) if len(poses) > 1 else nullcontext(lambda _: None) as show:
         for done, (label, posed) in enumerate(poses, start=1):
             loaded.pose = posed
             wanted = [name for name in names if FORMATS[name].posed or done == 1]
             for name, place in zip(wanted, output_paths(subject, wanted, out, label=label), strict=True):
-                write_whole(place, FORMATS[name].make(loaded))
-                written.append(place)
+                for file, data in files_of(loaded, name, place):
+                    write_whole(file, data)
+                    written.append(file)
             show(done)
     return written
+
+
+def files_of(loaded: Subject, name: str, place: Path) -> Iterator[tuple[Path, bytes]]:
+    """A format's file; of several motions a .bvh each, for it holds one."""
+    motions = loaded.choice.motions
+    if name != "bvh" or len(motions) < 2:
+        yield place, FORMATS[name].make(loaded)
+        return
+    for number, motion in enumerate(motions, start=1):  # 0 is the clip's own
+        yield place.with_stem(f"{place.stem}-{motion.name}"), make_bvh(loaded, number)
 
 
 def write_whole(place: Path, data: bytes) -> None:
@@ -105,7 +118,7 @@ def chosen_poses(actor: Actor, pose: str | int, fps: float | None) -> list[tuple
     if pose == REST:
         return [("", None)]
     if isinstance(pose, int):
-        return [("", track_pose(actor.track, row_of_frame(actor.track, pose)))]
+        return [(f"-{pose:04d}", track_pose(actor.track, row_of_frame(actor.track, pose)))]
     source, row = motion_and_row(pose)
     if not source.exists() and str(source) not in (*LIBRARY, OWN_MOTION):
         motions = ", ".join([*LIBRARY, OWN_MOTION])

@@ -151,8 +151,9 @@ def make_mesh_glb(subject: Subject) -> bytes:
     )
 
 
-def make_bvh(subject: Subject) -> bytes:
-    return write_bvh(subject.body.joint_names, subject.parents, subject.avatar.atlas_joints_rest.numpy(), subject.motions[-1])
+def make_bvh(subject: Subject, number: int = -1) -> bytes:
+    """One of the subject's motions, the last one where it is not said which."""
+    return write_bvh(subject.body.joint_names, subject.parents, subject.avatar.atlas_joints_rest.numpy(), subject.motions[number])
 
 
 def make_bundle(subject: Subject) -> bytes:

@@ -104,7 +104,8 @@ def write_gif(path: Path, frames: list[Path], *, fps: float) -> None:
 def write_webp(path: Path, frames: list[Path], *, fps: float) -> None:
     """An animated webp that repeats; keeps alpha."""
     pages = [Image.fromarray(read_image(frame)) for frame in frames]
-    pages[0].save(path, format="WEBP", save_all=True, append_images=pages[1:], duration=round(1000 / fps), loop=0, quality=88, method=3)
+    durations = np.diff(np.round(np.arange(len(frames) + 1) / fps * 1000).astype(int)).tolist()  # whole milliseconds that do not drift
+    pages[0].save(path, format="WEBP", save_all=True, append_images=pages[1:], duration=durations, loop=0, quality=88, method=3)
 
 
 def _chain(first: np.ndarray, rest: Iterator[np.ndarray]) -> Iterator[np.ndarray]:

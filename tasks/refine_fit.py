@@ -103,7 +103,7 @@ def refine(paths: SubjectPaths, fitted: BodyTrack, settings: Settings) -> Refine
         def on_round(done: Round) -> None:
             nonlocal state
             state = done.state
-            off.append(round(done.off_px, 3))
+            off.append(round(done.off_px, 3) if np.isfinite(done.off_px) else None)
             save_checkpoint(folder, checkpoint(key, avatar, done, off))
             show(done.number + 1, f"points were {done.off_px:.2f} px off")
 
@@ -233,9 +233,10 @@ def summary(record: dict) -> str:
     """One line for a user."""
     if record["kept"] is not None:
         return f"the fitted motion stays as it is: {record['kept']}"
-    off, focal = record["points_off_px"], record["focal_px"]
+    off, focal = [px for px in record["points_off_px"] if px is not None], record["focal_px"]  # None: a round in which no point was found
+    points = f"points of the person were {off[0]:.1f} px off before and {off[-1]:.1f} px in the last one" if off else "no point of the person could be followed"
     shape = f"focal length {focal[0]:.0f} -> {focal[1]:.0f} px" if record["shape_solved"] else "shape and focal length stay, for the person hardly turns"
-    return f"{record['rounds']} rounds: points of the person were {off[0]:.1f} px off before and {off[-1]:.1f} px in the last one; {shape}"
+    return f"{record['rounds']} rounds: {points}; {shape}"
 
 
 if __name__ == "__main__":

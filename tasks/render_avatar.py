@@ -29,12 +29,13 @@ from model.gaussians import Gaussians
 from model.motion.camera_paths import PATHS, CameraPath, camera_path, read_camera_path
 from model.motion.motion import Motion, MotionError
 from model.pose import BodyPose
-from model.render.rasterize import choose_device, rasterize
+from model.render.rasterize import rasterize
 from tasks.animate import Actor
 from tasks.artifacts import frame_name, replaced_file, write_image
 from tasks.errors import InputError
 from tasks.movie import WITH_ALPHA, check_format, write_movie
 from tasks.progress import progress_bar
+from tasks.training_run import find_device
 
 SIZES = (16, 8192)  # px, of a picture's sides
 MAX_SUPERSAMPLING = 4
@@ -90,9 +91,9 @@ def render_avatar(actor: Actor, motion: Motion, look: Look, out: Path) -> Path:
     check_look(look)
     path = find_camera_path(look, motion)
     count = 1 if kind == ".png" else motion.num_frames
+    photographer = Photographer(actor, look, color)
     frames = leftover_folder(out, actor, motion, path, look, count)
     frames.mkdir(parents=True, exist_ok=True)
-    photographer = Photographer(actor, look, color)
     files = [frames / frame_name(row) for row in range(count)]
     missing = [row for row in range(count) if not files[row].exists()]
     if len(missing) < count:
@@ -112,7 +113,7 @@ class Photographer:
     """Takes pictures of one avatar; what does not change between them is computed once."""
 
     def __init__(self, actor: Actor, look: Look, color: Float[np.ndarray, "3"] | None) -> None:
-        self.device = choose_device(look.backend)
+        self.device = find_device(look.backend)
         self.avatar: Avatar = actor.avatar.to(self.device)
         self.placement, self.look, self.color = actor.placement, look, color
         self.drawer = Drawer(self.avatar, backend=look.backend)

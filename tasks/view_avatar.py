@@ -23,6 +23,7 @@ from torch.nn import functional as nnf
 
 from model.avatar import Attributes, Avatar
 from model.avatar_file import AvatarFileError, load_avatar
+from model.body.body_files import JOINT_NAMES
 from model.body.track import BodyTrack
 from model.export.appearance import COLORS, lit_colors
 from model.export.splats import Splats
@@ -30,7 +31,6 @@ from model.fitting.rotations import rotation_from_vector, vector_from_rotation
 from model.motion.library import LIBRARY, library_motion
 from model.motion.motion import Motion, carried
 from model.motion.placement import Placement, placement_of_track, skeleton_of_avatar
-from model.motion.skeleton import SMPL_JOINT_NAMES
 from model.pose import BodyPose, track_pose
 from model.resolution import lasting_scales
 from model.uv.atlas import UvAtlas
@@ -223,8 +223,8 @@ class Viewer:
         self.time = gui.add_slider("time, s", 0.0, 1.0, 0.01, 0.0)
         self.colors = gui.add_dropdown("colours", COLORS, initial_value=COLORS[0])
         with gui.add_folder("pose", expand_by_default=False):
-            names = SMPL_JOINT_NAMES[: self.scene.skeleton.num_joints]
-            self.joint = gui.add_dropdown("joint", names, initial_value=names[min(16, len(names) - 1)])
+            self.joint_names = JOINT_NAMES[self.scene.skeleton.num_joints]
+            self.joint = gui.add_dropdown("joint", self.joint_names, initial_value="left_shoulder")
             self.angles = [gui.add_slider(f"{axis}, degrees", -120.0, 120.0, 1.0, 0.0) for axis in "xyz"]
             reset = gui.add_button("back to the motion's own")
         self._fit_time()
@@ -255,11 +255,11 @@ class Viewer:
 
     def _turn(self, by_hand: bool) -> None:
         if by_hand:
-            self.turns[SMPL_JOINT_NAMES.index(self.joint.value)] = np.array([slider.value for slider in self.angles])
+            self.turns[self.joint_names.index(self.joint.value)] = np.array([slider.value for slider in self.angles])
             self._refresh()
 
     def _show_angles(self) -> None:
-        for slider, value in zip(self.angles, self.turns.get(SMPL_JOINT_NAMES.index(self.joint.value), np.zeros(3)), strict=True):
+        for slider, value in zip(self.angles, self.turns.get(self.joint_names.index(self.joint.value), np.zeros(3)), strict=True):
             slider.value = float(value)
 
     def _reset(self) -> None:

@@ -156,6 +156,8 @@ def test_motions_are_listed_with_their_lengths() -> None:
         (("animate", "--motion", "walk", "--subject", "nobody"), "work/nobody"),
         (("animate", "--motion", "walk", "--subject", "../elsewhere"), "expected the name of a subject"),
         (("render", "--stage", "stage9"), "expected a stage stage1 or stage2"),
+        (("render", "--stage", "stage1", "--avatar", "no.safetensors"), "leave one of them out"),
+        (("animate", "--motion", "walk", "--subject", "demo", "--avatar", "no.safetensors"), "leave one of them out"),
     ],
 )
 def test_without_an_avatar_one_line_says_what_to_do(here: Path, words: tuple[str, ...], message: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from configobj import ConfigObj
 
 from tasks import animate_video
 from tasks.errors import InputError
@@ -36,6 +37,12 @@ def test_a_video_is_fitted_as_a_subject_of_its_own_and_the_project_stays_as_it_i
     assert (folder / "dvc.yaml").read_bytes() == before["dvc.yaml"] and "/somewhere/cache" in (folder / ".dvc" / "config").read_text()
     assert (folder / "model").resolve() == here / "model"
     assert {path.name: path.read_bytes() for path in here.iterdir() if path.is_file()} == before
+
+
+@pytest.mark.parametrize("name", ["#1 project", "My Films, 2024", "it's"])
+def test_a_place_with_signs_of_its_own_in_the_name_is_told_to_dvc_as_it_is(name: str) -> None:
+    text = animate_video.DVC_CONFIG.format(cache=animate_video._quoted(Path("/home") / name / "cache"))
+    assert ConfigObj(text.splitlines())["cache"]["dir"] == f"/home/{name}/cache"
 
 
 OF_THE_CLIP = {

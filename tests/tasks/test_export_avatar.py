@@ -255,6 +255,27 @@ def test_formats_that_hold_no_pose_are_written_once_beside_the_frames(folded: st
     assert sorted({path.suffix for path in files}) == [".bvh", ".ply"] and sum(path.suffix == ".bvh" for path in files) == 1
 
 
+def test_a_folder_may_have_a_dot_in_its_name(folded: str) -> None:
+    Path("my.wave.bvh").write_bytes(export(folded, ["bvh"])[0].read_bytes())
+    files = export(folded, ["ply"], pose="my.wave.bvh", fps=12.0)
+    Path("out.d").mkdir()
+    assert [path.name for path in export(folded, ["ply"], pose="my.wave.bvh", fps=12.0, out=Path("out.d"))] == [path.name for path in files]
+    assert {path.parent for path in files} == {Path("exports/demo/my.wave")}
+
+
+def test_each_of_several_motions_is_a_bvh_of_its_own(folded: str) -> None:
+    actor = load_actor(subject_paths(folded), None, name=folded)
+    motions = [fit_motion(find_motion(word, actor), actor, MotionChoice(fps=10.0)) for word in ("squat", "walk")]
+    files = export(folded, ["bvh"], motions=motions)
+    assert [path.name for path in files] == ["demo-squat.bvh", "demo-walk.bvh"]
+    assert [path.read_bytes() for path in files] == [export(folded, ["bvh"], motions=[motion])[0].read_bytes() for motion in motions]
+
+
+def test_a_frame_of_the_clip_is_not_written_over_the_avatar_at_rest(subject: str) -> None:
+    (rest,), (posed,) = export(subject, ["ply"]), export(subject, ["ply"], pose=11)
+    assert rest != posed and rest.exists() and posed.name == "demo-0011.ply"
+
+
 def test_the_loader_in_the_docs_folds_a_bundle_as_the_avatar_does(folded: str, folding: Avatar, person: tuple[Avatar, BodyTrack]) -> None:
     track = person[1]
     (path,) = export(folded, ["bundle"])
