@@ -7,6 +7,9 @@ and feet turn alike; an arm or leg bone that points along b in the file's rest p
 
 whatever the file's rest pose does with its limbs (arms level, lowered, or down). Lengths of bones are the file's.
 
+Where the file's zero angles are nobody's pose (LAFAN1's bones all lie along their own x axis then), the frame in which the person stands
+straightest takes the place of the rest pose.
+
 Axes: F frames, N joints of the file, J = 24 SMPL joints.
 """
 
@@ -51,6 +54,7 @@ SIDE_MARKS = (r"^left|^l_|_l$|_left$|\.l$", r"^right|^r_|_r$|_right$|\.r$")  # i
 SIDE_LETTERS = (r"^[lL](?=[A-Z])", r"^[rR](?=[A-Z])")  # lThigh, RHand
 PERSON = (1.15, 2.3)  # m from floor to head joint, of a person
 CMU_UNIT = 0.056444  # m: CMU's files in inches / 0.45
+STANDING = 0.7  # cosine beyond which a direction counts as upright
 USUAL_HEAD = 1.5  # m from the floor to the head joint, when no unit makes a person of a file
 
 
@@ -58,15 +62,19 @@ def read_bvh(path: Path, *, fps: float | None = None) -> Motion:
     """Read a BVH file.
 
     Raises:
-        MotionError: it does not parse, or is not a person: some of hips, legs, feet, arms and head are not found by name.
+        MotionError: it does not parse, or is not a person: some of hips, legs, feet, arms and head are not found by name, or nobody stands
+            upright in its rest pose or in any frame.
     """
     file = parse_bvh(path)
     ids = find_joints(file, path)
-    unit = unit_of(file, ids)
-    align = _alignment(file.rest, ids)
     turns, places = file.posed()
+    rest = file.rest
+    if not _stands(rest, ids):
+        rest, turns = _rest_of_standing(turns, places, ids, path)
+    unit = unit_of(rest, ids)
+    align = _alignment(rest, ids)
     turns, places = align @ turns @ align.T, unit * places @ align.T
-    rest = unit * file.rest @ align.T
+    rest = unit * rest @ align.T
     skeleton = _skeleton(rest, ids)
     world = _smpl_turns(file, turns, rest, ids, skeleton.joints_rest.numpy())
     local = world.copy()
@@ -127,9 +135,40 @@ def _plain(name: str) -> tuple[int | None, str]:
     return None, re.sub(r"[^a-z0-9/]", "", bare.lower())
 
 
-def unit_of(file: BvhFile, ids: dict[int, int]) -> float:
-    """Metres in one unit of the file: the usual unit that makes a person of it, else the one that makes an ordinary one."""
-    rest = file.rest
+def _stands(rest: Float[np.ndarray, "N 3"], ids: dict[int, int]) -> bool:
+    """Whether the head lies on the other side of the hips than the feet."""
+    hips = rest[[ids[h] for h in HIP]].mean(axis=0)
+    head, feet = rest[ids[HEAD]] - hips, rest[[ids[a] for a in ANKLE]].mean(axis=0) - hips
+    return float(head @ feet) < -STANDING * float(np.linalg.norm(head) * np.linalg.norm(feet))
+
+
+def _rest_of_standing(
+    turns: Float[np.ndarray, "F N 3 3"], places: Float[np.ndarray, "F N 3"], ids: dict[int, int], path: Path
+) -> tuple[Float[np.ndarray, "N 3"], Float[np.ndarray, "F N 3 3"]]:
+    """The places in the frame that stands straightest, arms hanging, seen along an axis of the file; and all turns counted from it."""
+    at = {joint: places[:, i] for joint, i in ids.items()}
+    hips, feet = (np.mean([at[j] for j in pair], axis=0) for pair in (HIP, ANKLE))
+    up = _axis((at[HEAD] - feet).mean(axis=0))
+    bones = [at[HEAD] - hips, *(at[a[s]] - at[b[s]] for a, b in ((HIP, KNEE), (KNEE, ANKLE), (SHOULDER, ELBOW), (ELBOW, WRIST)) for s in (0, 1))]
+    slopes = np.stack([bone @ up / np.maximum(np.linalg.norm(bone, axis=-1), 1e-9) for bone in bones])
+    best = int(slopes.sum(axis=0).argmax())
+    if slopes[:5, best].min() < STANDING:
+        raise MotionError(f"{path}: expected a person who stands upright when all angles are zero, or in one frame; nobody does")
+    left = at[HIP[0]][best] - at[HIP[1]][best]
+    left = left - (left @ up) * up
+    ahead = _smallest_turn(left, _axis(left))
+    return places[best] @ ahead.T, turns @ np.swapaxes(turns[best], -1, -2) @ ahead.T
+
+
+def _axis(direction: Float[np.ndarray, "3"]) -> Float[np.ndarray, "3"]:
+    """The axis that lies nearest."""
+    axis, k = np.zeros(3), np.abs(direction).argmax()
+    axis[k] = np.sign(direction[k])
+    return axis
+
+
+def unit_of(rest: Float[np.ndarray, "N 3"], ids: dict[int, int]) -> float:
+    """Metres in one unit of the file: the usual unit that makes a person of its rest pose, else the one that makes an ordinary one."""
     up = _up(rest, ids)
     height = float((rest @ up).max() - (rest @ up).min())
     for unit in (1.0, 0.01, CMU_UNIT, 0.0254, 0.001):
@@ -140,19 +179,14 @@ def unit_of(file: BvhFile, ids: dict[int, int]) -> float:
 
 def _up(rest: Float[np.ndarray, "N 3"], ids: dict[int, int]) -> Float[np.ndarray, "3"]:
     """The file's axis that points from the feet to the head at rest."""
-    along = rest[ids[HEAD]] - rest[[ids[a] for a in ANKLE]].mean(axis=0)
-    up = np.zeros(3)
-    up[np.abs(along).argmax()] = np.sign(along[np.abs(along).argmax()])
-    return up
+    return _axis(rest[ids[HEAD]] - rest[[ids[a] for a in ANKLE]].mean(axis=0))
 
 
 def _alignment(rest: Float[np.ndarray, "N 3"], ids: dict[int, int]) -> Float[np.ndarray, "3 3"]:
     """The rotation that makes the file's rest pose face +z with y up."""
     up = _up(rest, ids)
     left = rest[ids[HIP[0]]] - rest[ids[HIP[1]]]
-    left = left - (left @ up) * up
-    axis = np.zeros(3)
-    axis[np.abs(left).argmax()] = np.sign(left[np.abs(left).argmax()])
+    axis = _axis(left - (left @ up) * up)
     return np.stack([axis, up, np.cross(axis, up)])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import os
@@ -166,8 +167,8 @@ def test_scaled_bones_are_larger_as_a_whole() -> None:
 # -------------------------------------------------------------------------------------------------------------- BVH
 
 
-def bvh_text(motion: Motion, names: tuple[str, ...], *, unit: float, order: str, arms_down: float, z_up: bool = False, prefix: str = "") -> str:
-    """A BVH file of a motion, written apart from the reader: arms lowered in its rest pose, any channel order and unit."""
+def bvh_text(motion: Motion, names: tuple[str, ...], *, unit: float, order: str, arms_down: float, z_up: bool = False, prefix: str = "", along_x: bool = False) -> str:
+    """A BVH file of a motion, written apart from the reader: arms lowered in its rest pose (or all bones along x), any channel order and unit."""
     joints = motion.skeleton.joints_rest.double().numpy()
     world = Z_UP.as_matrix() if z_up else np.eye(3)
     local = np.concatenate([motion.global_orient[:, None].numpy(), motion.body_pose.numpy()], axis=1).astype(np.float64)
@@ -179,6 +180,11 @@ def bvh_text(motion: Motion, names: tuple[str, ...], *, unit: float, order: str,
         lowered = Rotation.from_euler("z", -sign * arms_down, degrees=True).as_matrix()
         for joint in (SHOULDER[side], ELBOW[side], WRIST[side], 22 + side):
             bent[joint] = lowered
+    if along_x:
+        for j, parent in enumerate(SMPL_PARENTS):
+            child = next((c for c in range(count - 1, 0, -1) if SMPL_PARENTS[c] == j), None)
+            bone = np.array([0, 1.0, 0]) if child is None else joints[child] - joints[j]
+            bent[j] = Rotation.align_vectors(np.eye(3)[:1], bone[None])[0].as_matrix()
     for j, parent in enumerate(SMPL_PARENTS):
         posed[:, j] = turns[:, j] if parent < 0 else posed[:, parent] @ turns[:, j]
     in_file = world @ posed @ np.swapaxes(bent, -1, -2) @ world.T
@@ -233,6 +239,26 @@ def test_bvh_of_any_rest_pose_order_and_unit_moves_as_the_original(
     assert (limbs_from_root(read) - limbs_from_root(short)).norm(dim=-1).max() < 1e-3  # file digits, and float32
     moved = (read.joints[:, 0] - read.joints[:1, 0]) - (short.joints[:, 0] - short.joints[:1, 0])
     assert moved.norm(dim=-1).max() < 1e-3
+
+
+def test_a_bvh_whose_zero_angles_are_nobodys_pose_is_read_from_the_frame_that_stands(walk: Motion, tmp_path: Path) -> None:
+    short = walk.with_pose(walk.pose[slice(0, 40)])
+    text = bvh_text(short, LAFAN, unit=0.01, order="ZYX", arms_down=0, along_x=True)
+    (tmp_path / "a.bvh").write_text(text)
+    read = read_motion(tmp_path / "a.bvh")
+    assert (limbs_from_root(read) - limbs_from_root(short)).norm(dim=-1).max() < 0.05  # where the trunk of that frame leans a little
+    for a, b in ((HIP, KNEE), (KNEE, ANKLE), (SHOULDER, ELBOW), (ELBOW, WRIST)):
+        for side in (0, 1):
+            ours, theirs = (m.joints[:, b[side]] - m.joints[:, a[side]] for m in (read, short))
+            assert torch.nn.functional.cosine_similarity(ours, theirs, dim=-1).min() > 0.999
+
+
+def test_a_bvh_in_which_nobody_ever_stands_is_refused(walk: Motion, tmp_path: Path) -> None:
+    pose = walk.pose[slice(0, 5)]
+    sitting = dataclasses.replace(pose, body_pose=pose.body_pose.index_fill(1, torch.tensor([0, 1]), 0.0) - torch.eye(23)[:2].sum(0)[:, None] * torch.tensor([1.7, 0, 0]))
+    (tmp_path / "a.bvh").write_text(bvh_text(walk.with_pose(sitting), LAFAN, unit=0.01, order="ZYX", arms_down=0, along_x=True))
+    with pytest.raises(MotionError, match="stands upright"):
+        read_motion(tmp_path / "a.bvh")
 
 
 def test_a_bvh_that_the_project_exports_moves_as_the_original(walk: Motion, tmp_path: Path) -> None:
