@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 from safetensors.torch import save
+from torch import Tensor
 
 from model.avatar import Avatar, AvatarOptions, PoseEncoderOptions
 from model.networks import NetworkOptions
@@ -40,7 +41,7 @@ def load_avatar(path: Path) -> Avatar:
     """Read an avatar onto the CPU, ready to be rendered.
 
     Raises:
-        AvatarFileError: the file is no avatar, or of another version.
+        AvatarFileError: the file is no avatar, of another version, or its parts do not fit together.
     """
     try:
         with safe_open(str(path), framework="pt") as file:
@@ -48,12 +49,25 @@ def load_avatar(path: Path) -> Avatar:
             tensors = {name: file.get_tensor(name) for name in file.keys()}
     except Exception as error:
         raise AvatarFileError(f"expected an avatar file at {path}, but it does not open as safetensors: {error}") from error
-    if record.get("format") != FORMAT or record.get("version") not in READS:
-        came = f"format {record.get('format')!r}, version {record.get('version')!r}"
+    if not isinstance(record, dict) or record.get("format") != FORMAT or record.get("version") not in READS:
+        came = f"format {record.get('format')!r}, version {record.get('version')!r}" if isinstance(record, dict) else type(record).__name__
         raise AvatarFileError(f"expected {path} to be a {FORMAT} file of version {', '.join(map(str, READS))}, came {came}; train it again")
+    try:
+        return _built(record, tensors)
+    except (KeyError, TypeError, AttributeError, ValueError, IndexError, RuntimeError) as error:
+        what = f"lacks {error}" if isinstance(error, KeyError) else error
+        raise AvatarFileError(f"{path} is a {FORMAT} file whose parts do not fit together ({what}); copy it again from its source, or train it again") from error
+
+
+def _built(record: dict, tensors: dict[str, Tensor]) -> Avatar:
+    """The avatar of a file's record and tensors; raises whatever their faults lead to."""
+    for name, values in tensors.items():
+        if values.is_floating_point() and not values.isfinite().all():
+            raise ValueError(f"{name} holds numbers that are not finite")
     options = _options(record["options"])
     tensors = {"pixel_size": torch.zeros(()), "lamp": torch.zeros(3)} | tensors
     atlas = UvAtlas(**{f.name: tensors[f"atlas_{f.name}"] for f in dataclasses.fields(UvAtlas)})
+    atlas.check()
     avatar = Avatar(atlas, options, body=record["body"], betas=tensors["betas"])
     avatar.known_poses = tensors["known_poses"]
     avatar.load_state_dict(tensors)

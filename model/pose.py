@@ -72,6 +72,13 @@ def rest_to_posed(joints_rest: Float[Tensor, "J 3"], parents: Int[Tensor, "J"], 
     return torch.cat([top, world[..., 3:, :]], dim=-2)
 
 
+def check_tree(parents: Int[Tensor, "J"]) -> None:
+    """Raises ValueError where joints do not hang from one root, each from one that comes before it: a circle would never end."""
+    chain = parents.tolist()
+    if not chain or chain[0] != -1 or any(not 0 <= parent < joint for joint, parent in enumerate(chain[1:], start=1)):
+        raise ValueError(f"expected joints that each hang from an earlier one, the first from -1, came the parents {chain}")
+
+
 @functools.lru_cache(maxsize=32)
 def _parents_below_root(parents: tuple[int, ...], device: torch.device) -> Int[Tensor, "J-1"]:
     """The joint that each joint but the root hangs from."""

@@ -13,7 +13,9 @@ Loading is data-only: pickles go through an allow-list.
 from __future__ import annotations
 
 import io
+import tokenize
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +26,9 @@ from model.body.body_model import load_body_model
 from model.body.safe_pickle import UnsafePickleError, load_body_pickle
 from model.motion.bvh import read_bvh
 from model.motion.motion import Motion, MotionError, check_motion
-from model.motion.skeleton import Skeleton, Soles, skeleton_with_surface
+from model.motion.skeleton import NUM_BODY_JOINTS, Skeleton, Soles, skeleton_with_surface
 from model.motion.smpl_arrays import motion_from_rotations
+from model.pose import check_tree
 
 KINDS = "AMASS .npz, SMPL .npz (poses and trans), AIST++ .pkl, .bvh, or this project's own track.npz"
 AIST_FPS = 60.0
@@ -93,7 +96,7 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
                 except ValueError:  # an array of Python objects, as some files keep for notes
                     continue
         return arrays
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError, KeyError) as error:
+    except (OSError, ValueError, zipfile.BadZipFile, zlib.error, tokenize.TokenError, EOFError, KeyError, RuntimeError) as error:
         if isinstance(error, MotionError):
             raise
         raise MotionError(f"{path} begins like an .npz but does not open: {error}; copy it again from its source") from error
@@ -136,9 +139,18 @@ def _own_motion(name: str, arrays: dict[str, np.ndarray], fps: float | None) -> 
     missing = sorted({*_OWN_FLOATS, "parents", "fps", "loops"} - set(arrays))
     if missing:
         raise MotionError(f"{name}: looks like a motion of this project but lacks {', '.join(missing)}; save it again")
-    floats = {key: torch.from_numpy(arrays[key]).float() for key in _OWN_FLOATS}
+    floats = {key: torch.from_numpy(_floats(name, key, arrays[key])).float() for key in _OWN_FLOATS}
     soles = Soles(floats["sole_heel"], floats["sole_ball"], floats["sole_toe"])
-    skeleton = Skeleton(floats["joints_rest"], torch.from_numpy(arrays["parents"]).long(), soles)
+    parents = torch.from_numpy(_floats(name, "parents", arrays["parents"])).long()
+    try:
+        check_tree(parents)
+    except ValueError as error:
+        raise MotionError(f"{name}: {error}") from error
+    if len(parents) < NUM_BODY_JOINTS:
+        raise MotionError(f"{name}: expected at least the body's {NUM_BODY_JOINTS} joints, came {len(parents)}")
+    if floats["joints_rest"].shape != (len(parents), 3):
+        raise MotionError(f"{name}: expected joints_rest [{len(parents)}, 3] as there are parents, came {tuple(floats['joints_rest'].shape)}")
+    skeleton = Skeleton(floats["joints_rest"], parents, soles)
     rate = float(arrays["fps"]) if fps is None else fps
     return check_motion(Motion(name, floats["global_orient"], floats["body_pose"], floats["transl"], rate, bool(arrays["loops"]), skeleton))
 

@@ -21,6 +21,7 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from model.body.body_model import BodyModel, canonical_pose
+from model.pose import check_tree
 from model.uv.bake import TexelSamples, interpolate, rasterise_layout, texel_spacing
 from model.uv.seams import padding_sources
 from model.uv.visibility import seen_from_outside
@@ -106,6 +107,23 @@ class UvAtlas:
     @property
     def map_resolution(self) -> int:
         return round(self.map_source.shape[0] ** 0.5)
+
+    def check(self) -> None:
+        """Raises ValueError where the tensors do not belong together: an index that leads elsewhere would read foreign memory."""
+        N, J, M, T = self.num_points, self.joints_rest.shape[0], self.map_texel.shape[0], self.map_source.shape[0]
+        below = {"skin_joints": J, "map_skin_joints": J, "neighbours": N, "mirror": N, "map_source": M, "map_texel": T, "face": None}
+        rows = {"points_cano": N, "normals_rest": N, "barycentric": N, "uv": N, "spacing": N, "skin_weights": N, "skin_joints": N, "face": N, "neighbours": N,
+                "mirror": N, "map_points_rest": M, "map_skin_joints": M, "map_skin_weights": M, "parents": J}  # fmt: skip
+        for name, count in rows.items():
+            if getattr(self, name).shape[0] != count:
+                raise ValueError(f"{name} has {getattr(self, name).shape[0]} rows, expected {count}")
+        for name, end in below.items():
+            values = getattr(self, name)
+            if values.numel() and (int(values.min()) < 0 or (end is not None and int(values.max()) >= end)):
+                raise ValueError(f"{name} runs from {int(values.min())} to {int(values.max())}, expected 0 to {'any' if end is None else end - 1}")
+        if self.map_resolution**2 != T:
+            raise ValueError(f"map_source has {T} texels, expected a square number")
+        check_tree(self.parents)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The same as named arrays, for a file."""

@@ -86,6 +86,39 @@ def test_a_file_that_is_no_avatar_is_refused(tmp_path: Path) -> None:
             load_avatar(tmp_path / name)
 
 
+def put(name: str, change: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[dict, dict], None]:
+    """A change of one tensor of a file."""
+    return lambda record, tensors: tensors.__setitem__(name, change(tensors[name].clone()).contiguous())
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (put("atlas_skin_joints", lambda t: t.fill_(10**6)), "skin_joints runs from"),
+        (put("atlas_map_source", lambda t: t - 10**6), "map_source runs from"),
+        (put("atlas_parents", lambda t: t.roll(-1)), "hang from an earlier one"),
+        (put("atlas_spacing", lambda t: t[:-1]), "spacing has"),
+        (put("betas", lambda t: t * float("nan")), "betas holds numbers that are not finite"),
+        (lambda record, tensors: tensors.pop("atlas_uv"), "lacks 'atlas_uv'"),
+        (lambda record, tensors: record.pop("options"), "lacks 'options'"),
+        (lambda record, tensors: record["options"].update(light="moon"), "fit together"),
+        (lambda record, tensors: record["options"]["network"].update(later=1), "later"),
+        (lambda record, tensors: record["options"]["network"].update(widths=[3, 3]), "fit together"),
+    ],
+)
+def test_a_file_whose_parts_do_not_fit_together_is_refused_in_words(trained: Avatar, tmp_path: Path, change: Callable[[dict, dict], None], said: str) -> None:
+    with pytest.raises(AvatarFileError, match=rf"a.safetensors is a gaussian-avatar file .*{said}"):
+        rewritten(trained, tmp_path / "a.safetensors", change)
+
+
+def test_a_record_that_is_a_list_is_refused(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    save_file({"x": torch.zeros(2)}, str(tmp_path / "a.safetensors"), metadata={"avatar": "[1]"})
+    with pytest.raises(AvatarFileError, match="came list"):
+        load_avatar(tmp_path / "a.safetensors")
+
+
 def test_a_baked_avatar_is_the_avatar(trained: Avatar, clip) -> None:
     baked, attributes = trained.bake(), trained.attributes()
     assert torch.equal(baked.means_rest, trained.atlas_points_rest + attributes.offsets)

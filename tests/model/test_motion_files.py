@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
 import json
@@ -351,6 +352,35 @@ def test_what_is_no_motion_file_is_refused_in_words(tmp_path: Path, name: str, m
     with pytest.raises(MotionError, match=message):
         read_motion(make(tmp_path / name))
     assert not Path("/tmp/should-never-exist").exists()
+
+
+@pytest.mark.parametrize(
+    ("key", "change", "said"),
+    [
+        ("parents", lambda a: np.roll(a, -1), "hang from an earlier one"),
+        ("parents", lambda a: a[:5], "at least the body's 22 joints"),
+        ("joints_rest", lambda a: a[:5], "expected joints_rest"),
+        ("joints_rest", lambda a: np.full(a.shape, "x"), "expected numbers in joints_rest"),
+    ],
+)
+def test_a_motion_of_our_own_whose_parts_do_not_fit_is_refused_in_words(tmp_path: Path, walk: Motion, key: str, change: object, said: str) -> None:
+    save_motion(tmp_path / "walk.npz", walk)
+    with np.load(tmp_path / "walk.npz") as file:
+        np.savez(tmp_path / "torn.npz", **{name: change(file[name]) if name == key else file[name] for name in file.files})
+    with pytest.raises(MotionError, match=said):
+        read_motion(tmp_path / "torn.npz")
+
+
+def test_flipped_bytes_in_a_motion_never_end_in_a_traceback(tmp_path: Path, walk: Motion) -> None:
+    save_motion(tmp_path / "walk.npz", walk)
+    content, rng = (tmp_path / "walk.npz").read_bytes(), np.random.default_rng(0)
+    for _ in range(60):
+        damaged = bytearray(content)
+        for at in rng.integers(0, len(content), 20):
+            damaged[at] ^= int(rng.integers(1, 256))
+        (tmp_path / "a.npz").write_bytes(damaged)
+        with contextlib.suppress(MotionError):
+            read_motion(tmp_path / "a.npz")
 
 
 def test_a_motion_of_our_own_that_lacks_a_part_is_refused_by_name(tmp_path: Path, walk: Motion) -> None:
