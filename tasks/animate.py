@@ -17,13 +17,12 @@ from model.body.track import BodyTrack
 from model.motion.clearance import Girth, clear_arms
 from model.motion.ground import keep_feet, stand_on_floor
 from model.motion.library import LIBRARY, LIBRARY_FPS, library_motion
-from model.motion.motion import Motion, MotionError, at_rate, carried, part_of, smoothed
-from model.motion.placement import Placement, camera_axes, girth_of_avatar, placement_of_track, skeleton_of_avatar
+from model.motion.motion import Motion, MotionError, at_rate, part_of, smoothed
+from model.motion.placement import Placement, camera_axes, girth_of_avatar, motion_of_track, placement_of_track, skeleton_of_avatar
 from model.motion.read import KINDS, read_motion
 from model.motion.retarget import retarget
 from model.motion.skeleton import Skeleton
 from model.motion.smpl_arrays import centred
-from model.pose import track_pose
 from tasks.artifacts import SubjectPaths, read_track, require
 from tasks.errors import InputError
 
@@ -145,10 +144,7 @@ def own_motion(actor: Actor) -> Motion:
         raise InputError("the motion clip needs work/<subject>/stage1/track.npz beside the avatar; name another motion, e.g. walk")
     if not track.fps > 0:
         raise InputError("the clip's body track knows no frame rate; run: dvc repro train_stage1")
-    turn, shift = actor.placement.turn, actor.placement.shift
-    pose = carried(track_pose(track), actor.skeleton, turn.T, -(turn.T @ shift))
-    motion = Motion(OWN_MOTION, pose.global_orient, pose.body_pose, pose.transl, float(track.fps), False, actor.skeleton)
-    return stand_on_floor(motion)
+    return stand_on_floor(motion_of_track(OWN_MOTION, track, actor.placement, actor.skeleton, fallback_fps=float(track.fps)))
 
 
 def fit_motion(motion: Motion, actor: Actor, choice: MotionChoice) -> Motion:

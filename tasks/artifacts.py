@@ -370,7 +370,7 @@ def read_track(path: Path, *, made_by: str) -> BodyTrack:
         return value.float() if value.is_floating_point() else value.long()
 
     names = ("betas", "global_orient", "body_pose", "transl", "K", "w2c", "frame_ids", "confidence")
-    known = [name for name in ("joint_spread", "expression") if name in arrays]  # not in every file
+    known = [name for name in ("joint_spread", "expression", "times") if name in arrays]  # not in every file
     return BodyTrack(
         **{name: tensor(name) for name in (*names, *known)},
         width=int(arrays["width"]),

@@ -25,9 +25,9 @@ from model.export.splat_glb import write_splat_glb
 from model.export.splats import Splats
 from model.export.spz import write_spz
 from model.light import parts
-from model.motion.motion import Motion, carried
-from model.motion.placement import Placement, placement_of_track, skeleton_of_avatar
-from model.pose import BodyPose, track_pose
+from model.motion.motion import Motion
+from model.motion.placement import Placement, motion_of_track, placement_of_track, skeleton_of_avatar
+from model.pose import BodyPose
 from model.uv.atlas import body_surface
 
 TEXELS = 1024  # along the side of the mesh's texture; four times what the splats of the quick preset resolve
@@ -101,10 +101,7 @@ class Subject:
 
     def clip_motion(self) -> Motion:
         """The clip's own track as a motion: carried from the world of the clip to the stage."""
-        turn, shift = self.placement.turn, self.placement.shift
-        pose = carried(track_pose(self.track), self.skeleton, turn.T, -shift @ turn)
-        fps = self.track.fps if self.track.fps > 0 else FALLBACK_FPS
-        return Motion("clip", pose.global_orient, pose.body_pose, pose.transl, fps, False, self.skeleton)
+        return motion_of_track("clip", self.track, self.placement, self.skeleton, fallback_fps=FALLBACK_FPS)
 
     def _keep(self, name: str, make: Callable[[], object]) -> object:
         if name not in self._kept:

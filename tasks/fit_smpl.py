@@ -198,6 +198,7 @@ def track_of(clip: Clip, model: BodyModel, seen: Observations, state: FitState, 
         fps=clip.info.fps,
         body=model.name,
         joint_spread=torch.from_numpy(score.joint_spread).float(),
+        times=torch.tensor(clip.info.times, dtype=torch.float32),
     )
 
 

@@ -29,9 +29,9 @@ from model.export.appearance import COLORS, lit_colors
 from model.export.splats import Splats
 from model.fitting.rotations import rotation_from_vector, vector_from_rotation
 from model.motion.library import LIBRARY, library_motion
-from model.motion.motion import Motion, carried
-from model.motion.placement import Placement, placement_of_track, skeleton_of_avatar
-from model.pose import BodyPose, track_pose
+from model.motion.motion import Motion
+from model.motion.placement import Placement, motion_of_track, placement_of_track, skeleton_of_avatar
+from model.pose import BodyPose
 from model.resolution import lasting_scales
 from model.uv.atlas import UvAtlas
 from tasks.artifacts import SubjectPaths, read_npz, read_track, subject_paths
@@ -88,14 +88,11 @@ class Scene:
         self.skeleton = skeleton_of_avatar(avatar)
         self.placement: Placement = placement_of_track(track, self.skeleton)
         self.decoded: Attributes = avatar.attributes()
-        turn, shift = self.placement.turn, self.placement.shift
-        pose = carried(track_pose(track), self.skeleton, turn.T, -shift @ turn)
         still = torch.zeros(1, 3)
         lift = torch.tensor([[0.0, -self.skeleton.floor_rest, 0.0]])
         rest = BodyPose(still, torch.zeros(1, self.skeleton.num_joints - 1, 3), lift)
-        fps = track.fps if track.fps > 0 else FRAMES_PER_SECOND
         self._motions = {
-            CLIP: Motion(CLIP, pose.global_orient, pose.body_pose, pose.transl, fps, False, self.skeleton),
+            CLIP: motion_of_track(CLIP, track, self.placement, self.skeleton, fallback_fps=FRAMES_PER_SECOND),
             STILL: Motion(STILL, rest.global_orient, rest.body_pose, rest.transl, 1.0, True, self.skeleton),
         }
 

@@ -38,6 +38,7 @@ class BodyTrack:
         joint_spread: how far each joint is expected to lie from its true place beside the root, m; NaN where unknown, None
             where nothing is known of any, as of a track from another program.
         expression: coefficients of SMPL-X's expressions; None where none were fitted. Kept for other programs: avatars do not show them.
+        times: when each row was filmed, s; None where unknown. They may lie unevenly: frames without a person are left out.
     """
 
     betas: Float[Tensor, "S"]
@@ -54,6 +55,7 @@ class BodyTrack:
     body: str
     joint_spread: Float[Tensor, "F J"] | None = None
     expression: Float[Tensor, "F E"] | None = None
+    times: Float[Tensor, "F"] | None = None
 
     @property
     def num_frames(self) -> int:

@@ -18,7 +18,7 @@ from model.avatar import Avatar
 from model.body.track import BodyTrack
 from model.fitting.rotations import rotation_from_vector, unit
 from model.motion.clearance import Girth, girth_of_surface
-from model.motion.motion import Motion, MotionError, carried
+from model.motion.motion import Motion, MotionError, carried, evened
 from model.motion.skeleton import NUM_BODY_JOINTS, Skeleton, skeleton_with_surface
 from model.pose import BodyPose, track_pose
 
@@ -73,6 +73,18 @@ def placement_of_track(track: BodyTrack, skeleton: Skeleton) -> Placement:
     towards = eye - root
     ahead = unit(towards - (towards @ up) * up)
     return Placement(torch.stack([torch.linalg.cross(up, ahead), up, ahead], dim=1), shift)
+
+
+def motion_of_track(name: str, track: BodyTrack, placement: Placement, skeleton: Skeleton, *, fallback_fps: float) -> Motion:
+    """What the person of a clip did, as a motion: y up, at an even rate.
+
+    Args:
+        fallback_fps: of a track that does not know its own.
+    """
+    turn, shift = placement.turn, placement.shift
+    pose = carried(track_pose(track), skeleton, turn.T, -(turn.T @ shift))
+    fps = float(track.fps) if track.fps > 0 else fallback_fps
+    return evened(Motion(name, pose.global_orient, pose.body_pose, pose.transl, fps, False, skeleton), track.times)
 
 
 @torch.no_grad()

@@ -25,7 +25,7 @@ from scipy.spatial.transform import Rotation
 from model.body.body_model import load_body_model
 from model.body.safe_pickle import UnsafePickleError, load_body_pickle
 from model.motion.bvh import read_bvh
-from model.motion.motion import Motion, MotionError, check_motion
+from model.motion.motion import Motion, MotionError, check_motion, evened
 from model.motion.skeleton import NUM_BODY_JOINTS, Skeleton, Soles, skeleton_with_surface
 from model.motion.smpl_arrays import motion_from_rotations
 from model.pose import check_tree
@@ -167,7 +167,11 @@ def _own_track(name: str, arrays: dict[str, np.ndarray], fps: float) -> Motion:
             vertices, joints = model.rest(shape)
             skeleton = skeleton_with_surface(joints, model.parents, vertices, model.lbs_weights.argmax(dim=1))
     rotations = np.concatenate([root, body], axis=1)
-    return motion_from_rotations(name, rotations, _floats(name, "transl", arrays["transl"]), fps, skeleton=skeleton, always_stands=True)
+    motion = motion_from_rotations(name, rotations, _floats(name, "transl", arrays["transl"]), fps, skeleton=skeleton, always_stands=True)
+    times = torch.from_numpy(_floats(name, "times", arrays["times"])) if "times" in arrays else None
+    if times is not None and times.shape != (motion.num_frames,):
+        raise MotionError(f"{name}: expected {motion.num_frames} times, came {tuple(times.shape)}")
+    return evened(motion, times)
 
 
 def _rate(arrays: dict[str, np.ndarray]) -> float:

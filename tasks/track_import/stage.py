@@ -143,6 +143,7 @@ def _track_of(placed: PlacedTrack, K: np.ndarray, clip: ClipInfo, model: BodyMod
         betas=placed.betas.float(), global_orient=placed.global_orient.float(), body_pose=placed.body_pose.float(), transl=placed.transl.float(),
         K=torch.from_numpy(np.asarray(K)).float(), w2c=torch.eye(4), width=clip.resolution, height=clip.resolution,
         frame_ids=torch.tensor(clip.frame_ids), confidence=torch.ones(len(clip.frame_ids)), fps=clip.fps, body=model.name,
+        times=torch.tensor(clip.times, dtype=torch.float32),
     )  # fmt: skip
 
 

@@ -9,10 +9,12 @@ import pytest
 import torch
 
 from model.body.body_model import load_body_model
+from model.body.track import BodyTrack
 from model.fitting.rotations import rotation_from_vector
 from model.motion.leg_ik import reach_with_legs
 from model.motion.library import LIBRARY, REFERENCE_LEG, STEP_SECONDS, WALK_STEP, library_motion
-from model.motion.motion import Motion, MotionError, at_rate, carried, check_motion, part_of, slerp, smoothed
+from model.motion.motion import Motion, MotionError, at_rate, carried, check_motion, evened, part_of, slerp, smoothed
+from model.motion.placement import motion_of_track, placement_of_track
 from model.motion.skeleton import ANKLE, HIP, KNEE, SHOULDER, SMPL_JOINT_NAMES, SMPL_PARENTS, WRIST, Skeleton, skeleton_with_surface, skeleton_without_surface
 from model.pose import BodyPose
 
@@ -282,3 +284,23 @@ def _line(frames: int, *, fps: float) -> Motion:
 
 def test_shoulders_are_where_the_names_say(skeleton: Skeleton) -> None:
     assert skeleton.joints_rest[SHOULDER[0], 0] > 0 > skeleton.joints_rest[SHOULDER[1], 0]
+
+
+def test_a_clip_with_a_gap_and_two_rates_plays_in_its_own_time() -> None:
+    """0.5 s at 20 frames a second, 1 s without the person, 0.5 s at 10; somebody who goes at 1 m/s."""
+    times = torch.cat([torch.arange(0, 0.5, 0.05), torch.arange(1.5, 2.01, 0.1)])
+    skeleton = body_skeleton()
+    track = BodyTrack(
+        torch.zeros(10), torch.tensor([[math.pi, 0, 0]]).expand(len(times), 3), torch.zeros(len(times), 23, 3), torch.stack([times, 0 * times, 3 + 0 * times], 1),
+        torch.eye(3), torch.eye(4), 64, 64, torch.arange(len(times)), torch.ones(len(times)), 8.0, "open", times=times,
+    )  # fmt: skip
+    motion = motion_of_track("clip", track, placement_of_track(track, skeleton), skeleton, fallback_fps=25.0)
+    assert motion.fps == pytest.approx(20) and motion.seconds == pytest.approx(2.0, abs=0.03)
+    steps = motion.transl.diff(dim=0).norm(dim=1) * motion.fps
+    assert steps.min() > 0.99 and steps.max() < 1.01
+
+
+def test_a_clip_whose_frames_lie_evenly_is_left_alone() -> None:
+    motion = library_motion("walk", body_skeleton(), 30.0)
+    times = torch.arange(motion.num_frames) / 30.0 + 0.003 * torch.randn(motion.num_frames, generator=torch.Generator().manual_seed(0)).clamp(-1, 1)
+    assert evened(motion, times) is motion and evened(motion, None) is motion
