@@ -247,6 +247,7 @@ class ClipInfo:
         crop: x0, y0 and side of the crop in the upright source picture, px (may reach over the border).
         focal_px: focal length in px of the written crop.
         focal_known: whether it was given (by the user or the file) rather than guessed.
+        focal_from_file: whether a telephone's word is what is known of it: whole millimetres, counted across the picture or its diagonal.
         cx, cy: principal point in px of the written crop.
         boxes: x0, y0, x1, y1 of the person in each kept frame, px of the written crop.
         dropped: source frame index -> why it was left out.
@@ -278,6 +279,7 @@ class ClipInfo:
     people: int = 1
     dataset: dict | None = None
     to_filmed: list[list[list[float]]] | None = None
+    focal_from_file: bool = False
 
     @property
     def K(self) -> Float[np.ndarray, "3 3"]:

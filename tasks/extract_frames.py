@@ -252,6 +252,7 @@ def describe_clip(
         dropped={str(int(i)): "no person found" for i, p in zip(found.indices, found.people, strict=True) if p is None},
         notes=notes + _pixel_notes(video) + found.notes + _notes(found, in_window, window),
         people=1 + max(p.others for _, p in kept),
+        focal_from_file=settings.focal_px is None and video.focal_px is not None,
         to_filmed=None if settings.distortion is not None else to_filmed(found),
     )
     return clip, window

@@ -56,6 +56,7 @@ from tasks.track_import.stage import ImportedFit, describe_source, import_summar
 SHEET_FRAMES, SHEET_COLUMNS, TILE = 20, 5, 320  # of the contact sheet; TILE in px
 FIT_ANEW = "none"  # as fit_smpl.import: a dataset's own track is left aside
 KNOWN_FOCAL_SPREAD = 0.01  # of the logarithm of a focal length that was given
+FILE_FOCAL_SPREAD = 0.02  # of one that a telephone wrote in whole millimetres: 26 may be 25.5 to 26.5
 
 
 @dataclass(frozen=True)
@@ -137,8 +138,15 @@ def see(detected: Detected, clip: Clip, settings: FitSmplSettings) -> Observatio
     return observe(
         detected.points, detected.confidence, detected.points_world, np.asarray(info.times, dtype=np.float64),
         focal_px=info.focal_px, principal=(info.cx, info.cy),
-        focal_spread=KNOWN_FOCAL_SPREAD if info.focal_known else settings.focal_spread,
+        focal_spread=focal_spread(info, settings),
     )  # fmt: skip
+
+
+def focal_spread(info: ClipInfo, settings: FitSmplSettings) -> float:
+    """How far the focal length may be from what is known of it: a measured one hardly, a telephone's word a little, a guess as the settings say."""
+    if not info.focal_known:
+        return settings.focal_spread
+    return FILE_FOCAL_SPREAD if info.focal_from_file else KNOWN_FOCAL_SPREAD
 
 
 def fit(body: FitBody, seen: Observations, clip: Clip, settings: FitSmplSettings) -> FitState:

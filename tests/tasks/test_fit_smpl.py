@@ -140,3 +140,10 @@ def test_a_body_without_a_uv_layout_is_refused_where_a_surface_is_needed(monkeyp
     assert read_body(settings) is bare
     with pytest.raises(InputError, match="no UV layout.*body.uv"):
         read_body(settings, with_uv=True)
+
+
+def test_a_telephones_focal_length_is_trusted_more_than_a_guess_and_less_than_a_measured_one(settings: FitSmplSettings) -> None:
+    guessed, told, measured = (
+        fit_smpl.focal_spread(dataclasses.replace(clip_info(), focal_known=known, focal_from_file=file), settings) for known, file in ((False, False), (True, True), (True, False))
+    )
+    assert measured < told < guessed == settings.focal_spread
