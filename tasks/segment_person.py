@@ -237,7 +237,10 @@ def rembg_segmenter(settings: SegmentPersonSettings) -> Segmenter:
     from PIL import Image
     from rembg import new_session
 
-    session = new_session(settings.rembg_model, providers=["CPUExecutionProvider"])
+    try:
+        session = new_session(settings.rembg_model, providers=["CPUExecutionProvider"])
+    except ValueError as error:
+        raise InputError(f"segment_person.rembg_model: rembg knows no model called {settings.rembg_model!r} ({error}); u2net_human_seg is made for people") from error
 
     def segment(image: UInt8[np.ndarray, "H W 3"], person: PoseLandmarks) -> Float[np.ndarray, "H W"]:
         with np.errstate(invalid="ignore", divide="ignore"):
