@@ -23,7 +23,6 @@ from model.fitting.rotations import rotation_from_vector, vector_from_rotation
 from model.motion.skeleton import Skeleton
 from model.pose import BodyPose
 
-UNEVEN = 0.25  # of the usual gap between frames: a difference from the mean gap that makes a clip uneven
 MAX_FRAMES = 200_000  # nearly two hours at 30 a second; a rate that makes more was mistyped, and would fill the memory
 
 
@@ -151,19 +150,20 @@ def at_rate(motion: Motion, fps: float, *, speed: float = 1.0) -> Motion:
 def evened(motion: Motion, times: Float[Tensor, "F"] | None) -> Motion:
     """A motion whose frames were filmed at these times, s (None: evenly), with even ones: as far apart as most of them were.
 
-    A clip has gaps where the person was out of the picture or the film's rate changed; played frame by frame it would skip them.
+    A clip has gaps where the person was out of the picture, or its rate changed; played frame by frame it would skip them. Where no
+    frame is off by more than one from an even clip's, it stays as it is.
     """
     if times is None or len(times) < 3:
         return motion
-    gaps = times.double().diff()
-    usual = float(gaps.median())
-    if not usual > 0 or float((gaps - gaps.mean()).abs().max()) < UNEVEN * usual:
+    times = times.double()
+    usual = float(times.diff().median())
+    if not usual > 0 or float((times - torch.linspace(times[0], times[-1], len(times), dtype=times.dtype)).abs().max()) <= usual:
         return motion
     fps = 1 / usual
     wanted = np.arange(int(float(times[-1] - times[0]) * fps + 1e-3) + 1) / fps
     if len(wanted) > MAX_FRAMES:
         raise MotionError(f"motion {motion.name}: expected at most {MAX_FRAMES} frames, its times make {len(wanted)}")
-    places = np.interp(wanted, (times - times[0]).double().numpy(), np.arange(len(times)))
+    places = np.interp(wanted, (times - times[0]).numpy(), np.arange(len(times)))
     return dataclasses.replace(motion.with_pose(pose_between(motion.pose, torch.from_numpy(places), loops=False)), fps=fps)
 
 

@@ -300,7 +300,10 @@ def test_a_clip_with_a_gap_and_two_rates_plays_in_its_own_time() -> None:
     assert steps.min() > 0.99 and steps.max() < 1.01
 
 
-def test_a_clip_whose_frames_lie_evenly_is_left_alone() -> None:
+@pytest.mark.parametrize("frames", ["jittered", "of a film of another rate", "unknown"])
+def test_a_clip_whose_frames_lie_nearly_evenly_is_left_alone(frames: str) -> None:
     motion = library_motion("walk", body_skeleton(), 30.0)
-    times = torch.arange(motion.num_frames) / 30.0 + 0.003 * torch.randn(motion.num_frames, generator=torch.Generator().manual_seed(0)).clamp(-1, 1)
-    assert evened(motion, times) is motion and evened(motion, None) is motion
+    even = torch.arange(motion.num_frames) / 30.0
+    jitter = 0.003 * torch.randn(motion.num_frames, generator=torch.Generator().manual_seed(0)).clamp(-1, 1)
+    times = {"jittered": even + jitter, "of a film of another rate": (even * 50).round() / 50, "unknown": None}[frames]
+    assert evened(motion, times) is motion
