@@ -26,9 +26,6 @@ import json
 import os
 import shutil
 import time
-import tokenize
-import zipfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,11 +38,9 @@ import torch
 from jaxtyping import Float, UInt8
 
 from model.body.track import BodyTrack
+from model.damaged_files import DAMAGED_NPZ
 from model.fitting.landmarks import ClipLandmarks
 from tasks.errors import InputError
-
-
-DAMAGED_NPZ = (zipfile.BadZipFile, zlib.error, tokenize.TokenError, EOFError, ValueError, RuntimeError)  # what numpy raises on cut or flipped bytes
 
 
 @dataclass(frozen=True)
@@ -124,9 +119,12 @@ def replaced_folder(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.{os.getpid()}.part")
     old = path.with_name(f".{path.name}.{os.getpid()}.old")
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
-        if not _runs(left.suffixes[-2][1:]):  # killed while it wrote
-            shutil.rmtree(left, ignore_errors=True)
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.*"):
+        if left.suffix not in (".part", ".old") or _runs(left.suffixes[-2][1:]):
+            continue
+        if left.suffix == ".old" and not path.exists():  # killed between the two renames
+            os.rename(left, path)
+        shutil.rmtree(left, ignore_errors=True)
     scratch.mkdir()
     try:
         yield scratch

@@ -8,6 +8,8 @@ import shutil
 import sys
 from collections.abc import Callable
 
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ENOTDIR, errno.EISDIR)
 EXIT_SYSTEM = 1  # may go better another time
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
@@ -35,7 +37,7 @@ def run_stage(main: Callable[[], None], *, reads_arguments: bool = False) -> Non
         print(f"error: {error}", file=sys.stderr)
         sys.exit(EXIT_BAD_INPUT)
     except OSError as error:
-        if error.filename is None and error.errno != errno.ENOSPC:
+        if error.errno not in (*DISK_FULL, *REFUSED):
             raise
         print(f"error: {explain_os_error(error)}", file=sys.stderr)
         sys.exit(EXIT_SYSTEM)
@@ -47,6 +49,6 @@ def run_stage(main: Callable[[], None], *, reads_arguments: bool = False) -> Non
 def explain_os_error(error: OSError) -> str:
     """What the file system refused, where, and what to do."""
     where = f" ({error.filename})" if error.filename else ""
-    if error.errno == errno.ENOSPC:
+    if error.errno in DISK_FULL:
         return f"the disk is full{where}: {shutil.disk_usage('.').free / 1e6:.0f} MB are free where the project lies; make room and run the same command again, nothing made before is lost"
     return f"{error.strerror or error}{where}; see that the place exists and may be written, then run the same command again"

@@ -50,7 +50,7 @@ def export(
         pose: of the splats: "rest", the number of a frame of the clip, a frame of a motion ("walk:12"), or a motion ("walk" or a
             file): one file for each of its frames.
         stage: "stage1", or "stage2" whose splats follow the pose; None: the last that is there.
-        motions: for the mesh, the bundle and the .bvh (which takes the last), beside the clip's own; see model/motion/motion.py.
+        motions: for the mesh, the bundle and the .bvh (one file each), beside the clip's own; see model/motion/motion.py.
         fps: frames per second that a motion as `pose` is written at; None: its own, within 30 and 60.
 
     Returns:
@@ -95,8 +95,10 @@ def files_of(loaded: Subject, name: str, place: Path) -> Iterator[tuple[Path, by
     if name != "bvh" or len(motions) < 2:
         yield place, FORMATS[name].make(loaded)
         return
-    for number, motion in enumerate(motions, start=1):  # 0 is the clip's own
-        yield place.with_stem(f"{place.stem}-{motion.name}"), make_bvh(loaded, number)
+    names = [motion.name for motion in motions]
+    for number, name in enumerate(names, start=1):  # 0 is the clip's own
+        label = name if names.count(name) == 1 else f"{name}-{number}"
+        yield place.with_stem(f"{place.stem}-{label}"), make_bvh(loaded, number)
 
 
 def write_whole(place: Path, data: bytes) -> None:

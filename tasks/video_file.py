@@ -194,13 +194,19 @@ def _read_header(path: Path, width: int, height: int) -> tuple[float, float | No
 
 
 def _claimed_seconds(container: av.container.InputContainer, stream: av.video.stream.VideoStream) -> float:
-    """The pictures' own duration; of a container that knows its whole alone (mkv, webm), that where nothing else, such as sound, is in it."""
+    """The pictures' own duration; of a container that knows its whole alone (mkv, webm), that where nothing else, such as sound, is in it.
+
+    Of an AVI none: what stands there is reckoned from as much as is left of the file.
+    """
+    if container.format.name == "avi":
+        return 0.0
     if stream.duration is not None:
         return float(stream.duration * stream.time_base)
+    late = float((stream.start_time or 0) * stream.time_base)  # the other two count from 0
     if "DURATION" in stream.metadata:  # mkv, hours:minutes:seconds
         hours, minutes, seconds = stream.metadata["DURATION"].split(":")
-        return 3600 * int(hours) + 60 * int(minutes) + float(seconds)
-    return container.duration / av.time_base if container.duration is not None and len(container.streams) == 1 else 0.0
+        return max(0.0, 3600 * int(hours) + 60 * int(minutes) + float(seconds) - late)
+    return max(0.0, container.duration / av.time_base - late) if container.duration is not None and len(container.streams) == 1 else 0.0
 
 
 def _is_text(start: bytes) -> bool:

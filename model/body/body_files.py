@@ -5,7 +5,6 @@ Axes: V vertices, T triangles, J joints, S shape coefficients, U uv coordinates.
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 from scipy import sparse
 
 from model.body.safe_pickle import load_body_pickle
+from model.damaged_files import DAMAGED_NPZ
 
 OPEN_BODY = Path(__file__).with_name("open_body.npz")
 BODY_JOINTS = (
@@ -156,7 +156,7 @@ def read_arrays(path: Path) -> Mapping[str, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as data:
             return {name: array for name in data.files if (array := _plain_array(data, name)) is not None}
-    except (zipfile.BadZipFile, OSError, ValueError, AttributeError) as error:
+    except DAMAGED_NPZ as error:
         raise BodyFileError(f"{path} cannot be read as a .npz of plain arrays: {error}") from error
 
 

@@ -148,12 +148,16 @@ def _rest_of_standing(
     """The places in the frame that stands straightest, arms hanging, seen along an axis of the file; and all turns counted from it."""
     at = {joint: places[:, i] for joint, i in ids.items()}
     hips, feet = (np.mean([at[j] for j in pair], axis=0) for pair in (HIP, ANKLE))
-    up = _axis((at[HEAD] - feet).mean(axis=0))
     bones = [at[HEAD] - hips, *(at[a[s]] - at[b[s]] for a, b in ((HIP, KNEE), (KNEE, ANKLE), (SHOULDER, ELBOW), (ELBOW, WRIST)) for s in (0, 1))]
-    slopes = np.stack([bone @ up / np.maximum(np.linalg.norm(bone, axis=-1), 1e-9) for bone in bones])
-    best = int(slopes.sum(axis=0).argmax())
-    if slopes[:5, best].min() < STANDING:
+    bones = np.stack([bone / np.maximum(np.linalg.norm(bone, axis=-1, keepdims=True), 1e-9) for bone in bones])
+    for up in (np.array([0, 1.0, 0]), np.array([0, 0, 1.0]), _axis((at[HEAD] - feet).mean(axis=0))):  # a clip may lie more than it stands
+        slopes = bones @ up
+        upright = slopes[:5].min(axis=0) >= STANDING  # trunk and legs
+        if upright.any():
+            break
+    else:
         raise MotionError(f"{path}: expected a person who stands upright when all angles are zero, or in one frame; nobody does")
+    best = int(np.where(upright, slopes.sum(axis=0), -np.inf).argmax())
     left = at[HIP[0]][best] - at[HIP[1]][best]
     left = left - (left @ up) * up
     ahead = _smallest_turn(left, _axis(left))

@@ -148,7 +148,7 @@ def at_rate(motion: Motion, fps: float, *, speed: float = 1.0) -> Motion:
 
 
 def evened(motion: Motion, times: Float[Tensor, "F"] | None) -> Motion:
-    """A motion whose frames were filmed at these times, s (None: evenly), with even ones: as far apart as most of them were.
+    """A motion whose frames were filmed at these times, s (None: evenly), with even ones, as near to each other as most of them were.
 
     A clip has gaps where the person was out of the picture, or its rate changed; played frame by frame it would skip them. Where no
     frame is off by more than one from an even clip's, it stays as it is.
@@ -159,10 +159,12 @@ def evened(motion: Motion, times: Float[Tensor, "F"] | None) -> Motion:
     usual = float(times.diff().median())
     if not usual > 0 or float((times - torch.linspace(times[0], times[-1], len(times), dtype=times.dtype)).abs().max()) <= usual:
         return motion
-    fps = 1 / usual
-    wanted = np.arange(int(float(times[-1] - times[0]) * fps + 1e-3) + 1) / fps
-    if len(wanted) > MAX_FRAMES:
-        raise MotionError(f"motion {motion.name}: expected at most {MAX_FRAMES} frames, its times make {len(wanted)}")
+    span = float(times[-1] - times[0])
+    fps = max(1 / usual, (len(times) - 1) / span)
+    count = span * fps
+    if not count < MAX_FRAMES:
+        raise MotionError(f"motion {motion.name}: expected at most {MAX_FRAMES} frames, its times make {count:.3g}")
+    wanted = np.arange(int(count + 1e-3) + 1) / fps
     places = np.interp(wanted, (times - times[0]).numpy(), np.arange(len(times)))
     return dataclasses.replace(motion.with_pose(pose_between(motion.pose, torch.from_numpy(places), loops=False)), fps=fps)
 

@@ -13,17 +13,17 @@ Loading is data-only: pickles go through an allow-list.
 from __future__ import annotations
 
 import io
-import tokenize
 import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 import torch
 from scipy.spatial.transform import Rotation
+from torch import Tensor
 
 from model.body.body_model import load_body_model
 from model.body.safe_pickle import UnsafePickleError, load_body_pickle
+from model.damaged_files import DAMAGED_NPZ
 from model.motion.bvh import read_bvh
 from model.motion.motion import Motion, MotionError, check_motion, evened
 from model.motion.skeleton import NUM_BODY_JOINTS, Skeleton, Soles, skeleton_with_surface
@@ -96,7 +96,7 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
                 except ValueError:  # an array of Python objects, as some files keep for notes
                     continue
         return arrays
-    except (OSError, ValueError, zipfile.BadZipFile, zlib.error, tokenize.TokenError, EOFError, KeyError, RuntimeError) as error:
+    except DAMAGED_NPZ as error:
         if isinstance(error, MotionError):
             raise
         raise MotionError(f"{path} begins like an .npz but does not open: {error}; copy it again from its source") from error
@@ -112,7 +112,8 @@ def _from_arrays(name: str, arrays: dict[str, np.ndarray], fps: float | None) ->
     if has("joints_rest", "global_orient", "body_pose", "transl", "sole_heel"):
         return _own_motion(name, arrays, fps)
     if has("global_orient", "body_pose", "transl", "betas", "K", "w2c"):
-        return _own_track(name, arrays, rate)
+        track = _own_track(name, arrays, rate)
+        return track if fps is not None or "times" not in arrays else evened(track, _times(name, arrays["times"], track.num_frames))
     if has("smpl_poses", "smpl_trans"):
         scaling = float(np.asarray(arrays.get("smpl_scaling", 1.0)).reshape(-1)[0])
         if not scaling > 0:
@@ -140,8 +141,13 @@ def _own_motion(name: str, arrays: dict[str, np.ndarray], fps: float | None) -> 
     if missing:
         raise MotionError(f"{name}: looks like a motion of this project but lacks {', '.join(missing)}; save it again")
     floats = {key: torch.from_numpy(_floats(name, key, arrays[key])).float() for key in _OWN_FLOATS}
+    for key, shape in {"sole_heel": (2, 3), "sole_ball": (2, 3), "sole_toe": (2, 3), "fps": (), "loops": ()}.items():
+        if arrays[key].shape != shape:
+            raise MotionError(f"{name}: expected {key} {list(shape)}, came {list(arrays[key].shape)}")
+    if not all(values.isfinite().all() for values in floats.values()):
+        raise MotionError(f"{name}: holds numbers that are not finite")
     soles = Soles(floats["sole_heel"], floats["sole_ball"], floats["sole_toe"])
-    parents = torch.from_numpy(_floats(name, "parents", arrays["parents"])).long()
+    parents = torch.from_numpy(_floats(name, "parents", arrays["parents"])).long().reshape(-1)
     try:
         check_tree(parents)
     except ValueError as error:
@@ -151,7 +157,7 @@ def _own_motion(name: str, arrays: dict[str, np.ndarray], fps: float | None) -> 
     if floats["joints_rest"].shape != (len(parents), 3):
         raise MotionError(f"{name}: expected joints_rest [{len(parents)}, 3] as there are parents, came {tuple(floats['joints_rest'].shape)}")
     skeleton = Skeleton(floats["joints_rest"], parents, soles)
-    rate = float(arrays["fps"]) if fps is None else fps
+    rate = float(_floats(name, "fps", arrays["fps"])) if fps is None else fps
     return check_motion(Motion(name, floats["global_orient"], floats["body_pose"], floats["transl"], rate, bool(arrays["loops"]), skeleton))
 
 
@@ -167,11 +173,14 @@ def _own_track(name: str, arrays: dict[str, np.ndarray], fps: float) -> Motion:
             vertices, joints = model.rest(shape)
             skeleton = skeleton_with_surface(joints, model.parents, vertices, model.lbs_weights.argmax(dim=1))
     rotations = np.concatenate([root, body], axis=1)
-    motion = motion_from_rotations(name, rotations, _floats(name, "transl", arrays["transl"]), fps, skeleton=skeleton, always_stands=True)
-    times = torch.from_numpy(_floats(name, "times", arrays["times"])) if "times" in arrays else None
-    if times is not None and times.shape != (motion.num_frames,):
-        raise MotionError(f"{name}: expected {motion.num_frames} times, came {tuple(times.shape)}")
-    return evened(motion, times)
+    return motion_from_rotations(name, rotations, _floats(name, "transl", arrays["transl"]), fps, skeleton=skeleton, always_stands=True)
+
+
+def _times(name: str, array: np.ndarray, count: int) -> Tensor:
+    times = torch.from_numpy(_floats(name, "times", array))
+    if times.shape != (count,) or not times.isfinite().all() or (times.diff() < 0).any():
+        raise MotionError(f"{name}: expected {count} times that rise, came {list(times.shape)} numbers that do not")
+    return times
 
 
 def _rate(arrays: dict[str, np.ndarray]) -> float:

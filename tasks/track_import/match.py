@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from scipy.spatial.transform import Rotation, Slerp
 
-from model.body.track_import.imported import MEAN_PELVIS, ImportedTrack, in_camera
+from model.body.track_import.imported import MEAN_PELVIS, ImportedTrack, in_camera, one_shape
 from model.body.track_import.keypoints import KeypointTrack
 from model.body.track_import.place import PlacedTrack
 from model.video import Window
@@ -106,7 +106,8 @@ def crop_intrinsics(K: Float[np.ndarray, "3 3"], size: tuple[int, int] | None, c
     if abs(across / down - 1) > OTHER_SHAPE:
         raise InputError(
             f"the {source} track speaks of pictures of {width} x {height} px, the clip has {clip.source_width} x {clip.source_height}: "
-            f"another shape, so another video or a cut one; make the track from {clip.source} itself"
+            f"another shape, so another video or a cut one (or pixels that are not square, which other programs leave as they are stored); "
+            f"make the track from {clip.source} itself, its pixels square"
         )
     x0, y0, side = clip.crop
     return Window(int(x0), int(y0), int(side), clip.resolution).intrinsics(np.diag([across, down, 1.0]) @ K)
@@ -118,7 +119,11 @@ def choose_person(people: list[ImportedTrack], clip: ClipInfo) -> ImportedTrack:
         return people[0]
     seen = [_in_boxes(*_pelvis(track), track.frame_ids, clip, track.source) for track in people]
     chosen = _most_often(people, seen)
-    return chosen if chosen.named else _nearest(people, seen, chosen, ("global_orient", "body_pose", "transl", "frame_ids"))
+    if chosen.named:
+        return chosen
+    has_betas = all(track.betas_of_rows is not None for track in people)
+    joined = _nearest(people, seen, chosen, ("global_orient", "body_pose", "transl", "frame_ids", *(["betas_of_rows"] if has_betas else [])))
+    return replace(joined, betas=one_shape(joined.betas_of_rows)) if has_betas else joined
 
 
 def choose_keypoints(people: list[KeypointTrack], clip: ClipInfo) -> KeypointTrack:

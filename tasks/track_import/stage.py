@@ -110,7 +110,7 @@ def _from_poses(people: list[ImportedTrack], clip: ClipInfo, model: BodyModel) -
     K = crop_intrinsics(person.K, size, clip, person.source)
     placed, rows = place_on_body(person, model), torch.from_numpy(matched.rows[matched.found])
     placed = replace(placed, **{name: getattr(placed, name)[rows] for name in ("global_orient", "body_pose", "transl")})
-    notes = list(person.notes) + ([f"of {len(people)} people in the file, {person.person} is the clip's"] if len(people) > 1 else [])
+    notes = list(person.notes) + ([f"of {len(people)} people in the file, {person.person if person.named else 'in each frame the one in the box'} is the clip's"] if len(people) > 1 else [])
     return placed, K, matched, person.person, notes
 
 

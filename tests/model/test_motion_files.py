@@ -24,6 +24,7 @@ from model.motion.motion import Motion, MotionError
 from model.motion.read import read_motion, save_motion
 from model.motion.skeleton import ANKLE, ELBOW, HIP, KNEE, NUM_BODY_JOINTS, SHOULDER, SMPL_JOINT_NAMES, SMPL_PARENTS, WRIST
 from model.motion.smpl_arrays import centred, scaled, usual_skeleton
+from model.pose import BodyPose
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 LIMBS = [*HIP, *KNEE, *ANKLE, *SHOULDER, *ELBOW, *WRIST]
@@ -252,6 +253,20 @@ def test_a_bvh_whose_zero_angles_are_nobodys_pose_is_read_from_the_frame_that_st
         for side in (0, 1):
             ours, theirs = (m.joints[:, b[side]] - m.joints[:, a[side]] for m in (read, short))
             assert torch.nn.functional.cosine_similarity(ours, theirs, dim=-1).min() > 0.999
+
+
+def test_the_frame_that_stands_is_found_among_many_that_lie_and_that_squat_with_hanging_arms(walk: Motion, tmp_path: Path) -> None:
+    still = walk.pose[slice(0, 1)]
+    at = lambda **turns: still.body_pose.index_copy(1, torch.tensor([int(k[1:]) for k in turns]), torch.tensor([list(turns.values())]))  # noqa: E731
+    level = at(j15=[0.0, 0, 0], j16=[0.0, 0, 0], j17=[0.0, 0, 0], j18=[0.0, 0, 0], j0=[0.0, 0, 0], j1=[0.0, 0, 0], j3=[0.0, 0, 0], j4=[0.0, 0, 0])  # a T
+    squat = at(j0=[-1.6, 0, 0], j1=[-1.6, 0, 0], j3=[2.2, 0, 0], j4=[2.2, 0, 0])
+    lying = Rotation.from_euler("x", -90, degrees=True) * Rotation.from_rotvec(still.global_orient[0].double().numpy())
+    turns = torch.cat([still.global_orient.expand(4, 3), torch.from_numpy(lying.as_rotvec()).float().expand(40, 3)])
+    pose = BodyPose(turns, torch.cat([level.expand(2, -1, -1), squat.expand(2, -1, -1), level.expand(40, -1, -1)]), still.transl.expand(44, 3))
+    motion = walk.with_pose(pose)
+    (tmp_path / "a.bvh").write_text(bvh_text(motion, LAFAN, unit=0.01, order="ZYX", arms_down=0, along_x=True))
+    read = read_motion(tmp_path / "a.bvh")
+    assert (limbs_from_root(read) - limbs_from_root(motion)).norm(dim=-1).max() < 0.1  # this person's trunk leans by 4 degrees
 
 
 def test_a_bvh_in_which_nobody_ever_stands_is_refused(walk: Motion, tmp_path: Path) -> None:

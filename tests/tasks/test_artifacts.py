@@ -122,6 +122,10 @@ def test_what_a_killed_process_left_half_written_is_cleared_and_what_another_wri
     ended.wait()
     for process in (ended.pid, os.getppid()):
         (tmp_path / f".out.{process}.part").mkdir()
+    (tmp_path / f".out.{ended.pid}.old").mkdir()
+    with pytest.raises(RuntimeError), replaced_folder(tmp_path / "out"):
+        raise RuntimeError
+    assert (tmp_path / "out").exists(), "it had been moved aside when the process was killed"
     with replaced_folder(tmp_path / "out") as scratch:
         (scratch / "a").write_text("new")
     assert sorted(path.name for path in tmp_path.iterdir()) == [f".out.{os.getppid()}.part", "out"]

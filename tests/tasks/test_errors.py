@@ -51,6 +51,7 @@ def test_known_ends_are_one_line_and_a_code(end: BaseException, code: int, said:
 @pytest.mark.parametrize(
     ("error", "said"),
     [
+        (OSError(errno.EDQUOT, "Quota exceeded"), "the disk is full"),
         (OSError(errno.ENOSPC, "No space left on device"), "the disk is full: .* MB are free .*same command again"),
         (PermissionError(errno.EACCES, "Permission denied", "/proc/x.png"), r"Permission denied \(/proc/x.png\)"),
     ],
@@ -63,3 +64,11 @@ def test_what_the_file_system_refuses_is_one_line_and_may_go_better_another_time
         run_stage(main)
     assert end.value.code not in (0, EXIT_BAD_INPUT, EXIT_INTERRUPTED)
     assert re.search(said, capsys.readouterr().err)
+
+
+def test_a_program_that_is_not_found_keeps_its_traceback() -> None:
+    def main() -> None:
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", "no-such-program")
+
+    with pytest.raises(FileNotFoundError):
+        run_stage(main)

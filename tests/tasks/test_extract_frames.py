@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import struct
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import cv2
@@ -159,12 +161,12 @@ def test_a_cut_off_video_is_refused_with_both_counts(tmp_path: Path):
 
 @pytest.mark.parametrize("name", ["clip.mkv", "clip.webm", "clip.mp4"])
 def test_a_whole_video_whose_claimed_count_is_a_guess_is_whole(tmp_path: Path, name: str):
-    stamps = list(range(0, 100, 2)) + list(range(100, 300, 20))  # 60 frames; 3 s at the nominal rate would be 300
+    stamps = list(range(500, 600, 2)) + list(range(600, 800, 20))  # 60 frames that start late; at the nominal rate these 3 s would be 300
     video = open_video(str(write_stamped(tmp_path / name, stamps)))
     assert len(video.times) == 60 and extract_frames.check_length(video, settings()) == []
 
 
-@pytest.mark.parametrize("name", ["clip.mkv", "clip.mp4"])
+@pytest.mark.parametrize("name", ["clip.mkv", "clip.mp4", "clip.avi"])
 def test_a_video_that_breaks_off_is_noticed_whatever_its_claim(tmp_path: Path, name: str):
     path = write_stamped(tmp_path / name, list(range(0, 300, 2)), movflags="faststart")
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
@@ -305,6 +307,15 @@ def test_a_real_clip_becomes_frames_that_hold_the_man(project, tmp_path: Path, m
     x0, y0, side = clip.crop
     assert clip.K[0, 0] == pytest.approx(1.2 * 640 * 256 / side)
     assert clip.K[:2, 2] == pytest.approx([(320 - x0) * 256 / side, (180 - y0) * 256 / side])
+
+
+@pytest.mark.parametrize(("given", "written", "from_file"), [(None, None, False), (None, 700.0, True), (500.0, 700.0, False)])
+def test_it_is_noted_whether_the_file_or_the_user_told_the_focal_length(tmp_path: Path, given: float | None, written: float | None, from_file: bool):
+    video = dataclasses.replace(open_video(str(write_video(tmp_path / "clip.mp4", numbered(12)))), focal_px=written)
+    person = SimpleNamespace(box=(20.0, 5.0, 60.0, 60.0), others=0)
+    found = Found(np.arange(4), [person] * 4, None, [])
+    clip, _ = extract_frames.describe_clip(video, found, settings(focal_px=given), [])
+    assert clip.focal_from_file is from_file and clip.focal_known is (given is not None or written is not None)
 
 
 @needs_taiji

@@ -86,15 +86,16 @@ def listed(*, named: bool) -> list[ImportedTrack]:
     """Two people, one in the middle and one beside the picture's left border; in half of the frames the list turns round."""
     return [
         ImportedTrack(
-            "x", "smpl", np.zeros((FRAMES, 3)), np.zeros((FRAMES, 23, 3)), np.where(first[:, None], [0.0, 0, 4], [-2.5, 0, 4]), None, K, still(),
-            anchor="pelvis", frame_ids=np.arange(FRAMES), person=str(place), named=named,
+            "x", "smpl", np.zeros((FRAMES, 3)), np.zeros((FRAMES, 23, 3)), np.where(first[:, None], [0.0, 0, 4], [-2.5, 0, 4]), np.zeros(10), K, still(),
+            anchor="pelvis", frame_ids=np.arange(FRAMES), person=str(place), named=named, betas_of_rows=np.where(first[:, None], 1.0, -2.0) + np.zeros(10),
         )
         for place, first in enumerate((OURS, ~OURS))
     ]  # fmt: skip
 
 
 def test_where_a_file_does_not_say_who_is_who_each_frames_entry_in_the_box_is_taken() -> None:
-    assert np.allclose(choose_person(listed(named=False), clip_info()).transl, [0, 0, 4])
+    chosen = choose_person(listed(named=False), clip_info())
+    assert np.allclose(chosen.transl, [0, 0, 4]) and np.allclose(chosen.betas, 1)
     assert np.ptp(choose_person(listed(named=True), clip_info()).transl[:, 0]) == 2.5  # the file's word counts
     points = [KeypointTrack("x", track.transl[:, None] + np.zeros((1, 4, 1)), ("a",) * 4, (0.1,) * 4, K, track.frame_ids, "0") for track in listed(named=False)]
     assert np.allclose(choose_keypoints(points, clip_info()).points, [0, 0, 4])
@@ -103,7 +104,7 @@ def test_where_a_file_does_not_say_who_is_who_each_frames_entry_in_the_box_is_ta
 def test_frames_without_the_clips_person_have_no_row() -> None:
     first, second = listed(named=False)
     keep = np.array([0, 1, 3, 4, 5])  # the second place is empty in frame 2, where the person would be
-    second = replace(second, **{name: getattr(second, name)[keep] for name in ("global_orient", "body_pose", "transl", "frame_ids")})
+    second = replace(second, **{name: getattr(second, name)[keep] for name in ("global_orient", "body_pose", "transl", "frame_ids", "betas_of_rows")})
     assert choose_person([first, second], clip_info()).frame_ids.tolist() == [0, 1, 3, 4, 5]
 
 

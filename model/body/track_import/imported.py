@@ -49,6 +49,7 @@ class ImportedTrack:
         width, height: of the picture that K speaks of; None: the source video's.
         person: the file's own name for this person.
         named: whether that stays theirs; else it is a place in each frame's list, which may be another person's in the next frame.
+        betas_of_rows: a row's own, of a track that is not `named`: whoever is put together of several takes theirs along.
         notes: what a user should know.
     """
 
@@ -67,6 +68,7 @@ class ImportedTrack:
     height: int | None = None
     person: str = ""
     named: bool = True
+    betas_of_rows: Float[np.ndarray, "F S"] | None = None
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

@@ -188,7 +188,7 @@ def _track_of_rows(name: str, person: str, found: list[tuple], K: np.ndarray, *,
     ids = np.array([row[0] for row in found])
     return ImportedTrack(
         name, "smpl", root, pose, np.stack([row[3] for row in found]), one_shape(np.stack([row[2] for row in found])), K, still(),
-        frame_ids=ids, person=person, named=named,
+        frame_ids=ids, person=person, named=named, betas_of_rows=None if named else np.stack([row[2] for row in found]),
     )  # fmt: skip
 
 

@@ -105,6 +105,7 @@ def _read_multi_hmr(content: object, beside: Beside, size: Size) -> list[Importe
                 name, "smplx", np.stack([r[1] for r in found]), np.stack([r[2] for r in found]), np.stack([r[3] for r in found]),
                 one_shape(np.stack(shapes)) if shapes else None, _multi_hmr_camera(size) if given is None else array(given).reshape(3, 3), still(),
                 anchor="pelvis", frame_ids=np.array([r[0] for r in found]), person=str(place), named=False,
+                betas_of_rows=np.stack(shapes) if len(shapes) == len(found) else None,
                 notes=() if given is not None else ("Multi-HMR's file names no camera: its usual 60 degrees across the longer side are taken",),
             )
         )  # fmt: skip
