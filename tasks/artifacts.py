@@ -99,6 +99,9 @@ def subject_paths(name: str) -> SubjectPaths:
 # ---------------------------------------------------------------------------------------------- whole or not at all
 
 
+LEFT_BEHIND = 24 * 3600.0  # s after which nobody writes any more what a process that does not run here has begun
+
+
 @contextlib.contextmanager
 def replaced_file(path: Path) -> Iterator[Path]:
     """Yield a scratch path beside `path`; when the block ends well it takes the place of `path`, else it is removed."""
@@ -120,11 +123,13 @@ def replaced_folder(path: Path) -> Iterator[Path]:
     scratch = path.with_name(f".{path.name}.{os.getpid()}.part")
     old = path.with_name(f".{path.name}.{os.getpid()}.old")
     for left in path.parent.glob(f".{glob.escape(path.name)}.*.*"):
-        if left.suffix not in (".part", ".old") or _runs(left.suffixes[-2][1:]):
-            continue
+        process = left.name.removeprefix(f".{path.name}.").removesuffix(left.suffix)
+        if left.suffix not in (".part", ".old") or not process.isdecimal() or _runs(int(process)):
+            continue  # somebody else's folder, or one that is being written
         if left.suffix == ".old" and not path.exists():  # killed between the two renames
             os.rename(left, path)
-        shutil.rmtree(left, ignore_errors=True)
+        elif time.time() - left.stat().st_mtime > LEFT_BEHIND:
+            shutil.rmtree(left, ignore_errors=True)
     scratch.mkdir()
     try:
         yield scratch
@@ -138,12 +143,12 @@ def replaced_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def _runs(process: str) -> bool:
-    """Whether another process of this number runs here."""
-    if not process.isdigit() or int(process) == os.getpid():
+def _runs(process: int) -> bool:
+    """Whether another process of this number runs on this machine; on others that share the disk it may."""
+    if process == os.getpid():
         return False
     try:
-        os.kill(int(process), 0)
+        os.kill(process, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
@@ -174,7 +179,7 @@ def read_npz(path: Path, *, made_by: str) -> dict[str, np.ndarray]:
         with np.load(require(path, made_by=made_by), allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
     except DAMAGED_NPZ as error:
-        raise InputError(f"expected whole arrays in {path}, it does not open ({error}); run: dvc repro -f {made_by}") from error
+        raise InputError(f"expected whole arrays in {path}, it does not open ({error}); run: dvc repro -sf {made_by}") from error
 
 
 def require(path: Path, *, made_by: str) -> Path:

@@ -15,7 +15,7 @@ import torch
 
 from model.body.body_model import BodyModel, load_body_model
 from model.body.landmarks import LANDMARK_NAMES
-from model.body.track_import.imported import ImportedTrack, TrackFormatError, carry_joints, intrinsics, still, vectors
+from model.body.track_import.imported import ImportedTrack, TrackFormatError, carry_joints, intrinsics, picture_around, still, vectors
 from model.body.track_import.keypoints import fit_keypoints
 from model.body.track_import.place import place_on_body
 from tasks.errors import InputError
@@ -55,6 +55,13 @@ def test_poses_of_a_smaller_copy_of_the_video_see_the_same_in_its_crop(tmp_path:
     twice = replace(clip_info(), source_width=2 * WIDTH, source_height=2 * HEIGHT, crop=[2 * x0, 2 * y0, 2 * side])
     expected = crop_intrinsics(samples.camera(FOCAL), None, clip_info(), "x")
     assert np.allclose(crop_intrinsics(track.K, (track.width, track.height), twice, "x"), expected, rtol=1e-5)
+
+
+def test_a_calibrated_principal_point_beside_the_middle_stays_where_it_is() -> None:
+    K = intrinsics(1800.0, 965.0, 530.0)
+    assert picture_around(K, (1920, 1080)) == {} and picture_around(K / [[2], [2], [1]], (1920, 1080)) == {"width": 965, "height": 530}
+    with pytest.raises(TrackFormatError, match="principal point"):
+        picture_around(intrinsics(1800.0, 0.0, 530.0), (1920, 1080))
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.__name__)

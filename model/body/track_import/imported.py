@@ -25,6 +25,7 @@ Family = Literal["smpl", "smplx"]
 MEAN_PELVIS = {"smpl": (-0.0018, -0.2233, 0.0282), "smplx": (0.0031, -0.3514, 0.0120)}
 BODY_JOINTS = 21  # joints beside the root that SMPL and SMPL-X share, in one order
 SMPLX_JOINTS = 54
+OFF_CENTRE = 0.05  # of the picture's size: how far a calibrated principal point may lie from its middle
 
 
 class TrackFormatError(ValueError):
@@ -153,9 +154,21 @@ def intrinsics(focal_px: float, cx: float, cy: float) -> Float[np.ndarray, "3 3"
     return np.array([[focal_px, 0.0, cx], [0.0, focal_px, cy], [0.0, 0.0, 1.0]])
 
 
-def picture_around(K: Float[np.ndarray, "3 3"]) -> dict[str, int]:
-    """`width` and `height` of the picture whose middle K looks through, for programs that take it to and that read smaller copies."""
-    return {"width": round(2 * float(K[0, 2])), "height": round(2 * float(K[1, 2]))}
+def picture_around(K: Float[np.ndarray, "3 3"], size: tuple[int, int]) -> dict[str, int]:
+    """`width` and `height` of the picture whose middle K looks through, for programs that take it to and that read smaller copies.
+
+    Args:
+        size: of the video, px; a camera that looks nearly through its middle is the video's own, calibrated, and nothing is said.
+
+    Raises:
+        TrackFormatError: K looks through no picture.
+    """
+    width, height = 2 * float(K[0, 2]), 2 * float(K[1, 2])
+    if not (width >= 1 and height >= 1):
+        raise TrackFormatError(f"expected a principal point inside of the picture, came {K[0, 2]:g}, {K[1, 2]:g}")
+    if abs(width / size[0] - 1) < OFF_CENTRE and abs(height / size[1] - 1) < OFF_CENTRE:
+        return {}
+    return {"width": round(width), "height": round(height)}
 
 
 def still() -> Float[np.ndarray, "1 4 4"]:

@@ -266,7 +266,7 @@ def _read_tram(content: object, beside: Beside, size: Size) -> list[ImportedTrac
     return [
         ImportedTrack(
             "TRAM", "smpl", turns[:, 0], turns[:, 1:], array(content["pred_trans"]).reshape(-1, 3), one_shape(array(content["pred_shape"])),
-            K, still(), frame_ids=array(content["frame"]).reshape(-1).astype(int) if "frame" in content else None, **picture_around(K),
+            K, still(), frame_ids=array(content["frame"]).reshape(-1).astype(int) if "frame" in content else None, **picture_around(K, size),
         )
     ]  # fmt: skip
 

@@ -29,7 +29,7 @@ def _read_gvhmr(content: object, beside: Beside, size: Size) -> list[ImportedTra
     return [
         ImportedTrack(
             name, "smplx", root, pose, array(values["transl"]).reshape(-1, 3), one_shape(array(values["betas"])), K, still(),
-            frame_ids=np.arange(len(root)), **picture_around(K),
+            frame_ids=np.arange(len(root)), **picture_around(K, size),
         )
     ]  # fmt: skip
 
@@ -55,7 +55,7 @@ def _read_prompt_hmr(content: object, beside: Beside, size: Size) -> list[Import
         tracks.append(
             ImportedTrack(
                 name, "smplx", pose[:, :3], pose[:, 3:].reshape(len(ids), -1, 3), array(world["trans"]).reshape(-1, 3),
-                one_shape(array(world["shape"])), K, w2c, frame_ids=ids, person=str(person), **picture_around(K),
+                one_shape(array(world["shape"])), K, w2c, frame_ids=ids, person=str(person), **picture_around(K, size),
             )
         )  # fmt: skip
     return tracks
