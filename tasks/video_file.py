@@ -104,7 +104,7 @@ def open_video(video: str) -> VideoFile:
     """
     path = check_video(video)
     capture = _capture(path)
-    fps, claimed = capture.get(cv2.CAP_PROP_FPS), int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+    fps = capture.get(cv2.CAP_PROP_FPS)
     fps = float(fps) if np.isfinite(fps) and 0 < fps < 1000 else 0.0
     times = []
     while capture.grab():
@@ -114,8 +114,8 @@ def open_video(video: str) -> VideoFile:
     if not times:
         raise InputError(f"{WANTED}, {video} opens but holds no frame that decodes; export it again (H.264 in mp4 is safest)")
     height, width = next(frames_of(path, np.array([0]))).shape[:2]
-    seconds, focal_px = _read_header(path, width, height)
-    return VideoFile(path, width, height, pixel_aspect, fps, max(0, claimed), seconds, _steady(times, fps or FALLBACK_FPS), focal_px)
+    count, seconds, focal_px = _read_header(path, width, height)
+    return VideoFile(path, width, height, pixel_aspect, fps, count, seconds, _steady(times, fps or FALLBACK_FPS), focal_px)
 
 
 def frames_of(path: Path, indices: np.ndarray) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
@@ -180,26 +180,29 @@ def _steady(times: list[float], fps: float) -> Float[np.ndarray, "F"]:
     return np.maximum.accumulate(stamps)
 
 
-def _read_header(path: Path, width: int, height: int) -> tuple[float, float | None]:
-    """How long the file says that its pictures run, s (0: it does not say), and the focal length that a telephone wrote into it, px."""
+def _read_header(path: Path, width: int, height: int) -> tuple[int, float, float | None]:
+    """How many pictures the file claims and how long they run, s (0: it does not say), and the focal length that a telephone wrote into it, px.
+
+    OpenCV's count is not asked: where a file has none it is the duration, sound and all, times a nominal rate.
+    """
     try:
         with av.open(str(path.resolve())) as container:
             stream = container.streams.video[0]
             tags = {**container.metadata, **stream.metadata}
-            seconds = _claimed_seconds(container, stream)
+            count, seconds = max(0, stream.frames), _claimed_seconds(container, stream)
             values = [float(tags[key]) for key in FOCAL_KEYS if key in tags]
     except (av.FFmpegError, IndexError, ValueError, UnicodeDecodeError):
-        return 0.0, None
-    return seconds, values[0] / FULL_FRAME_WIDTH_MM * max(width, height) if values and 5 < values[0] < 500 else None
+        return 0, 0.0, None
+    return count, seconds, values[0] / FULL_FRAME_WIDTH_MM * max(width, height) if values and 5 < values[0] < 500 else None
 
 
 def _claimed_seconds(container: av.container.InputContainer, stream: av.video.stream.VideoStream) -> float:
     """The pictures' own duration; of a container that knows its whole alone (mkv, webm), that where nothing else, such as sound, is in it.
 
-    Of an AVI none: what stands there is reckoned from as much as is left of the file.
+    Of an AVI its count times its rate, skipped pictures among them: its duration is reckoned from as much as is left of the file.
     """
     if container.format.name == "avi":
-        return 0.0
+        return stream.frames / float(stream.average_rate) if stream.frames and stream.average_rate else 0.0
     if stream.duration is not None:
         return float(stream.duration * stream.time_base)
     late = float((stream.start_time or 0) * stream.time_base)  # the other two count from 0

@@ -79,7 +79,7 @@ def test_a_cut_off_video_is_refused_with_both_counts(tmp_path: Path):
     assert note.startswith("the video claims 40 frames") and note.endswith(f"{len(video.times)} frames decode")
 
 
-@pytest.mark.parametrize("name", ["clip.mkv", "clip.webm", "clip.mp4"])
+@pytest.mark.parametrize("name", ["clip.mkv", "clip.webm", "clip.mp4", "clip.avi"])
 def test_a_whole_video_whose_claimed_count_is_a_guess_is_whole(tmp_path: Path, name: str):
     stamps = list(range(500, 600, 2)) + list(range(600, 800, 20))  # 60 frames that start late; at the nominal rate these 3 s would be 300
     video = open_video(str(write_stamped(tmp_path / name, stamps)))
