@@ -26,7 +26,8 @@ from model.body.body_model import load_body_model
 from model.body.track import BodyTrack
 from model.fitting.prior import JOINT_NAMES
 from model.metrics import fit_similarity
-from tasks.artifacts import Truth, read_clip, read_track, read_truth, subject_paths
+from tasks.artifacts import read_clip, read_track, subject_paths
+from tasks.truth import Truth, read_truth
 
 SEGMENTS = {"turn": (0.0, 4.5), "arms": (4.5, 7.1), "crouch": (7.1, 8.5), "bend": (8.5, 10.0)}  # s of demo/motion.py
 

@@ -29,9 +29,7 @@ from model.body.body_model import BodyModel, load_body_model
 from model.fitting.detection import Detected
 from model.fitting.objective import fit_body_of
 from model.fitting.score import score_fit
-from tasks.artifacts import (
-    ClipInfo, SubjectPaths, Truth, read_clip, read_frame, read_track, read_truth, replaced_folder, subject_paths, write_image, write_json, write_track,
-)  # fmt: skip
+from tasks.artifacts import ClipInfo, SubjectPaths, read_clip, read_frame, read_track, subject_paths, write_image, write_json, write_track
 from tasks.extract_frames import check_length, choose_lens, describe_clip, find_person, write_frames
 from tasks.fit_smpl import KNOWN_FOCAL_SPREAD, describe, detect, draw_sheet, fit, read_inputs, scenes_of, see, spreads_of, track_of
 from tasks.fit_state import write_fit_state
@@ -39,7 +37,9 @@ from tasks.make_demo import make_demo
 from tasks.refine_fit import refine
 from tasks.segment_person import judge_masks, segment_clip, write_masks
 from tasks.settings import Settings
+from tasks.truth import Truth, read_truth
 from tasks.video_file import open_video
+from tasks.whole_files import replaced_folder
 
 FPS = 10  # of the cast's films: every frame of them is fitted
 FILM = {"fps": FPS, "seconds": SECONDS, "novel_views": 2, "novel_pose_rows": 4}  # what differs from the demo's film

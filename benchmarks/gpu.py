@@ -34,12 +34,13 @@ from model.drawing import Drawer
 from model.gaussians import Gaussians
 from model.pose import track_pose
 from model.render.rasterize import CUDA_BACKENDS, choose_backend, rasterize
-from tasks.artifacts import SubjectPaths, read_clip, read_segmentation, read_track, read_truth, split_frames, subject_paths, write_json
+from tasks.artifacts import SubjectPaths, read_clip, read_segmentation, read_track, split_frames, subject_paths, write_json
 from tasks.pictures import on_white
 from tasks.provenance import code_commit, library_versions
 from tasks.scoring import Viewer
 from tasks.settings import PARAMS_FILE, Settings, check_settings, load_settings
 from tasks.training_run import load_training_frames
+from tasks.truth import read_truth
 
 AGREEMENT_GAUSSIANS, AGREEMENT_PX = 12_000, 256
 OPACITIES = (0.3, 1.0)  # translucent, where all rasterisers cut alike, and opaque as avatars are

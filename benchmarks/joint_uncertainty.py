@@ -17,7 +17,8 @@ from jaxtyping import Float
 
 from benchmarks.body_fit import compare, fitted_joints, true_joints
 from model.fitting.prior import JOINT_NAMES
-from tasks.artifacts import read_clip, read_track, read_truth, subject_paths
+from tasks.artifacts import read_clip, read_track, subject_paths
+from tasks.truth import read_truth
 
 NUM_ROWS = 6  # of the reliability table
 

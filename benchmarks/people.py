@@ -33,9 +33,10 @@ from model.body.track import BodyTrack
 from model.fitting.objective import fit_body_of
 from model.fitting.outline import render_faces, shrink_masks
 from model.fitting.score import body_height, silhouette_iou
-from tasks.artifacts import ClipInfo, Truth, read_clip, read_mask, read_segmentation, read_track, write_json
+from tasks.artifacts import ClipInfo, read_clip, read_mask, read_segmentation, read_track, write_json
 from tasks.provenance import code_commit
 from tasks.settings import Settings, load_settings
+from tasks.truth import Truth
 
 REPORT = Path("benchmarks/reports/people.json")
 LIMBS = {"left arm": (16, 18, 20), "right arm": (17, 19, 21), "left leg": (1, 4, 7), "right leg": (2, 5, 8)}

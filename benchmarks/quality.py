@@ -42,9 +42,7 @@ from model.pose_refinement import PoseCorrection
 from model.refitting import keep_what_helps, refine_poses
 from model.training import Training, TrainingOptions, run_training, settle_statistics
 from model.unseen import SEEN_SHARE, fill_unseen, point_visibility
-from tasks.artifacts import (
-    ClipInfo, SubjectPaths, Truth, read_clip, read_segmentation, read_track, read_truth, split_frames, subject_paths, write_json,
-)  # fmt: skip
+from tasks.artifacts import ClipInfo, SubjectPaths, read_clip, read_segmentation, read_track, split_frames, subject_paths, write_json
 from tasks.bake_uv_maps import bake
 from tasks.options import options_from
 from tasks.pictures import on_white
@@ -56,6 +54,7 @@ from tasks.scoring import (
 from tasks.settings import PARAMS_FILE, Settings, check_settings
 from tasks.train_stage2 import grow
 from tasks.training_run import find_device, load_training_frames, look_of
+from tasks.truth import Truth, read_truth
 
 ENDLESS = 10**6  # steps, where minutes say when it is over
 ROWS: dict[str, dict[str, object]] = {  # what differs from the preset, by its path in params.yaml

@@ -30,11 +30,12 @@ from model.fitting.fit import pair_outlines, pose_state, skin_surface
 from model.fitting.kinematics import SurfacePoints
 from model.fitting.objective import BodyFitProblem
 from model.fitting.observations import FitState
-from tasks.artifacts import ClipInfo, Truth, read_clip, read_track, read_truth, subject_paths
+from tasks.artifacts import ClipInfo, read_clip, read_track, subject_paths
 from tasks.fit_state import refine_spreads
 from tasks.make_demo import DEMO, prepare
 from tasks.refine_fit import read_inputs
 from tasks.settings import Settings, load_settings
+from tasks.truth import Truth, read_truth
 
 PARTS = ("skin", "shirt", "trousers", "hair", "shoes")
 ANCHOR_EVERY, POINTS_OF_ANCHOR, MAX_TRACKS = 3, 150, 700

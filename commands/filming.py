@@ -76,10 +76,11 @@ def film(order: Order, project: Path) -> Path:
     from model.motion.read import save_motion
     from tasks.animate import MotionChoice, actor_from_file, find_motion, fit_motion, is_video, load_actor, repeated
     from tasks.animate_video import fit_video
-    from tasks.artifacts import replaced_file, subject_paths
+    from tasks.artifacts import subject_paths
     from tasks.errors import InputError
     from tasks.render_avatar import Look, render_avatar
     from tasks.settings import load_settings
+    from tasks.whole_files import replaced_file
 
     if order.avatar_file is not None:
         for option, given in (("--subject", order.subject), ("--stage", order.stage)):

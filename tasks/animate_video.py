@@ -17,11 +17,12 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
-from tasks.artifacts import replaced_file, require, subject_paths
+from tasks.artifacts import require, subject_paths
 from tasks.choose_subject import NO_TRUTH, check_video_path, subject_name
 from tasks.dvc_run import run_dvc, stage_environment
 from tasks.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, InputError, Interrupted
 from tasks.settings import PARAMS_FILE, check_settings, load_settings
+from tasks.whole_files import replaced_file
 
 FIT_STAGE = "fit_smpl"
 CODE = ("model", "tasks", "demo", "docs")

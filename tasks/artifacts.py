@@ -1,6 +1,6 @@
 """Where the pipeline's bytes are, and in what format: every file that one stage writes and another reads.
 
-Axes: F frames, H x W pixels. Everything is written beside its place and renamed, so a reader sees the old artifact or the
+Axes: F frames, H x W pixels. Everything is written beside its place and renamed (whole_files.py), so a reader sees the old artifact or the
 new one, never half of it. Arrays are npz or safetensors, records are json, pictures are png; loading is data-only.
 
     work/<subject>/frames/      NNNNNN.png, clip.json               extract_frames
@@ -21,10 +21,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import glob
 import json
 import os
-import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -41,6 +39,7 @@ from model.body.track import BodyTrack
 from model.damaged_files import DAMAGED_NPZ
 from model.fitting.landmarks import ClipLandmarks
 from tasks.errors import InputError
+from tasks.whole_files import replaced_file
 
 
 @dataclass(frozen=True)
@@ -96,64 +95,7 @@ def subject_paths(name: str) -> SubjectPaths:
     return SubjectPaths(work=Path("work") / name, results=Path("results") / name)
 
 
-# ---------------------------------------------------------------------------------------------- whole or not at all
-
-
-LEFT_BEHIND = 24 * 3600.0  # s after which nobody writes any more what a process that does not run here has begun
-
-
-@contextlib.contextmanager
-def replaced_file(path: Path) -> Iterator[Path]:
-    """Yield a scratch path beside `path`; when the block ends well it takes the place of `path`, else it is removed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
-    try:
-        yield scratch
-        with open(scratch, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(scratch, path)
-    finally:
-        scratch.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def replaced_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty scratch folder; when the block ends well it takes the place of `path`, else it is removed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.part")
-    old = path.with_name(f".{path.name}.{os.getpid()}.old")
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*.*"):
-        process = left.name.removeprefix(f".{path.name}.").removesuffix(left.suffix)
-        if left.suffix not in (".part", ".old") or not process.isdecimal() or _runs(int(process)):
-            continue  # somebody else's folder, or one that is being written
-        if left.suffix == ".old" and not path.exists():  # killed between the two renames
-            os.rename(left, path)
-        elif time.time() - left.stat().st_mtime > LEFT_BEHIND:
-            shutil.rmtree(left, ignore_errors=True)
-    scratch.mkdir()
-    try:
-        yield scratch
-        if path.exists():
-            os.rename(path, old)
-        os.rename(scratch, path)
-    finally:
-        if old.exists() and not path.exists():
-            os.rename(old, path)
-        shutil.rmtree(scratch, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
-
-
-def _runs(process: int) -> bool:
-    """Whether another process of this number runs on this machine; on others that share the disk it may."""
-    if process == os.getpid():
-        return False
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+# ------------------------------------------------------------------------------------------------ records and arrays
 
 
 def write_json(path: Path, record: object) -> None:
@@ -383,94 +325,3 @@ def read_track(path: Path, *, made_by: str) -> BodyTrack:
         fps=float(arrays["fps"]),
         body=str(arrays["body"]),
     )
-
-
-# ------------------------------------------------------------------------------------- the truth of a generated clip
-
-
-@dataclass(frozen=True)
-class TruthView:
-    """One picture whose truth is known: truth/<kind>/<name>.png (RGBA, straight alpha) seen by one camera.
-
-    Attributes:
-        image_rgba: the person alone as the camera would see it, alpha is the true mask.
-        K, w2c, width, height: the camera, in the demo's world, metres.
-        row: which row of the motion it shows (a row of the clip's motion, or of the second motion).
-        camera: name of the camera.
-    """
-
-    image_rgba: UInt8[np.ndarray, "H W 4"]
-    K: Float[np.ndarray, "3 3"]
-    w2c: Float[np.ndarray, "4 4"]
-    row: int
-    camera: str
-
-
-@dataclass(frozen=True)
-class TruthMotion:
-    """A motion of the generated person, one row a video frame; world axes of the demo, metres.
-
-    `global_orient`, `body_pose`, `transl` pose the generated person's own skeleton; `joints` are where its joints are.
-    """
-
-    global_orient: Float[np.ndarray, "F 3"]
-    body_pose: Float[np.ndarray, "F J-1 3"]
-    transl: Float[np.ndarray, "F 3"]
-    joints: Float[np.ndarray, "F J 3"]
-
-
-@dataclass(frozen=True)
-class Truth:
-    """Everything the demo knows of itself: data/demo/truth/. Only evaluate reads it.
-
-        truth.npz         clip/second motions, the clip's camera
-        masks/NNNNNN.png  true masks of the clip's frames, source size
-        novel_views/      other cameras, rows of the clip's motion
-        novel_poses/      rows of the second motion
-    """
-
-    clip: TruthMotion
-    second: TruthMotion
-    clip_K: Float[np.ndarray, "3 3"]
-    clip_w2c: Float[np.ndarray, "4 4"]
-    folder: Path
-
-    def mask(self, row: int) -> UInt8[np.ndarray, "H W"]:
-        """The true mask of one video frame, at the source's size."""
-        return read_image(self.folder / "masks" / frame_name(row))
-
-    def views(self, kind: str) -> list[TruthView]:
-        """The pictures under novel_views/ or novel_poses/, in the order of views.json."""
-        records = json.loads((self.folder / kind / "views.json").read_text())
-        return [
-            TruthView(read_image(self.folder / kind / r["file"]), np.array(r["K"]), np.array(r["w2c"]), r["row"], r["camera"])
-            for r in records
-        ]
-
-
-def write_truth(folder: Path, clip: TruthMotion, second: TruthMotion, clip_K: np.ndarray, clip_w2c: np.ndarray) -> None:
-    """Write truth.npz; the pictures are written one by one with write_image and write_truth_views."""
-    arrays = {f"{name}_{k}": v for name, motion in (("clip", clip), ("second", second)) for k, v in vars(motion).items()}
-    write_npz(folder / "truth.npz", clip_K=clip_K, clip_w2c=clip_w2c, **arrays)
-
-
-def write_truth_views(folder: Path, views: list[TruthView]) -> None:
-    """Write pictures of known truth and their cameras into one folder."""
-    records = []
-    for i, view in enumerate(views):
-        file = f"{i:04d}.png"
-        write_image(folder / file, view.image_rgba)
-        records.append({"file": file, "K": view.K.tolist(), "w2c": view.w2c.tolist(), "row": view.row, "camera": view.camera})
-    write_json(folder / "views.json", records)
-
-
-def read_truth(folder: Path) -> Truth | None:
-    """The truth of a generated clip, or None where there is none (an ordinary video)."""
-    if not (folder / "truth.npz").exists():
-        return None
-    arrays = read_npz(folder / "truth.npz", made_by="make_demo")
-    motions = {
-        name: TruthMotion(**{k: arrays[f"{name}_{k}"] for k in ("global_orient", "body_pose", "transl", "joints")})
-        for name in ("clip", "second")
-    }
-    return Truth(motions["clip"], motions["second"], arrays["clip_K"], arrays["clip_w2c"], folder)

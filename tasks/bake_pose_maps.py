@@ -12,9 +12,10 @@ import torch
 from model.pose import track_pose
 from model.uv.atlas import UvAtlas
 from model.uv.position_maps import bake_position_maps
-from tasks.artifacts import read_npz, read_track, replaced_folder, subject_paths, timed, write_npz
+from tasks.artifacts import read_npz, read_track, subject_paths, timed, write_npz
 from tasks.errors import run_stage
 from tasks.settings import load_settings
+from tasks.whole_files import replaced_folder
 
 
 def main() -> None:

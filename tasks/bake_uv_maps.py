@@ -11,10 +11,11 @@ from torch import Tensor
 
 from model.body.body_model import BodyModel
 from model.uv.atlas import UvAtlas, bake_atlas, body_surface
-from tasks.artifacts import read_track, replaced_folder, subject_paths, timed, write_npz
+from tasks.artifacts import read_track, subject_paths, timed, write_npz
 from tasks.body import read_body
 from tasks.errors import run_stage
 from tasks.settings import BakeUvMapsSettings, load_settings
+from tasks.whole_files import replaced_folder
 
 
 def main() -> None:

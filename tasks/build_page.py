@@ -16,10 +16,7 @@ from model.avatar_file import AvatarFileError, load_avatar
 from model.body.track import BodyTrack
 from model.pose import track_pose
 from tasks.animate import actor_from_file
-from tasks.artifacts import (
-    SubjectPaths, read_clip, read_frame, read_json, read_segmentation, read_track, replaced_file, require, split_frames,
-    subject_paths, timed,
-)  # fmt: skip
+from tasks.artifacts import SubjectPaths, read_clip, read_frame, read_json, read_segmentation, read_track, require, split_frames, subject_paths, timed
 from tasks.body import read_body
 from tasks.errors import InputError, run_stage
 from tasks.page_content import PageContent, PageVideo, build_page, encode_frames
@@ -30,6 +27,7 @@ from tasks.progress import progress_bar
 from tasks.scoring import Viewer, score_picture
 from tasks.settings import Settings, load_settings
 from tasks.training_run import find_device
+from tasks.whole_files import replaced_file
 
 COMPARED_FRAMES = 6
 NEARLY_EQUAL_DB = 40.0  # an error of 2.5 steps of 255, which the eye hardly finds

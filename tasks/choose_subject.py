@@ -14,10 +14,11 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
-from tasks.artifacts import replaced_file, subject_paths
+from tasks.artifacts import subject_paths
 from tasks.datasets.folders import dataset_kind
 from tasks.errors import InputError, run_stage
 from tasks.settings import PARAMS_FILE, check_settings, load_settings
+from tasks.whole_files import replaced_file
 
 DEMO = {"name": "demo", "video": "data/demo/clip.mp4", "truth": "data/demo/truth"}
 NO_TRUTH = "docs/no_truth"

@@ -25,8 +25,8 @@ from model.lpips import HUB_FILE, load_lpips
 from model.refitting import refine_poses
 from model.render.rasterize import choose_backend
 from tasks.artifacts import (
-    FrameSplit, SubjectPaths, read_clip, read_seconds, read_segmentation, read_track, read_truth, replaced_file, replaced_folder, require,
-    split_frames, subject_paths, timed, write_image, write_json,
+    FrameSplit, SubjectPaths, read_clip, read_seconds, read_segmentation, read_track, require, split_frames, subject_paths, timed, write_image,
+    write_json,
 )  # fmt: skip
 from tasks.body import read_body
 from tasks.datasets.protocols import measure_protocols, protocol_lines
@@ -40,6 +40,8 @@ from tasks.scoring import mean_scores
 from tasks.settings import Settings, load_settings
 from tasks.tracking import RunRecord, flatten, flatten_settings, log_pending, pending_folder, queue_run
 from tasks.training_run import find_device, load_training_frames
+from tasks.truth import read_truth
+from tasks.whole_files import replaced_file, replaced_folder
 
 
 def main() -> None:

@@ -18,12 +18,13 @@ from model.motion.library import LIBRARY
 from model.motion.motion import Motion
 from model.pose import BodyPose, track_pose
 from tasks.animate import OWN_MOTION, Actor, MotionChoice, find_motion, fit_motion, load_actor
-from tasks.artifacts import read_track, replaced_file, subject_paths
+from tasks.artifacts import read_track, subject_paths
 from tasks.body import read_body
 from tasks.errors import InputError, run_stage
 from tasks.export_formats import FORMATS, Choice, Subject, make_bvh
 from tasks.progress import progress_bar
 from tasks.settings import load_settings
+from tasks.whole_files import replaced_file
 
 STAGES = ("stage1", "stage2")
 REST = "rest"

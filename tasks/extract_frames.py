@@ -17,12 +17,13 @@ from model.camera_motion import CameraMotion, carry_back, measure_camera, scale_
 from model.fitting.landmarks import MissingDetectorError, NobodyThereError, PoseLandmarks, track_clip
 from model.lens import Lens
 from model.video import Window, sample_times, window_around
-from tasks.artifacts import ClipInfo, SubjectPaths, frame_name, replaced_folder, subject_paths, timed, write_image, write_json
+from tasks.artifacts import ClipInfo, SubjectPaths, frame_name, subject_paths, timed, write_image, write_json
 from tasks.datasets.frames import dataset_at, extract_dataset
 from tasks.errors import InputError, run_stage
 from tasks.progress import progress_bar
 from tasks.settings import ExtractFramesSettings, load_settings
 from tasks.video_file import VideoFile, frames_of, open_video
+from tasks.whole_files import replaced_folder
 
 SEARCH_SIDE = 960  # px, longer side of the pictures that the person is looked for in
 GUESSED_FOCAL = 1.2  # times the longer side: about 45 degrees across, a telephone's main camera filming

@@ -13,9 +13,9 @@ import numpy as np
 from jaxtyping import Float
 
 from model.fitting.film import FitScenes, film
-from tasks.artifacts import replaced_file
 from tasks.movie import write_mp4
 from tasks.progress import progress_bar
+from tasks.whole_files import replaced_file
 
 FASTEST = 30.0  # frames per second of the film
 LANDMARK_GROUPS = {

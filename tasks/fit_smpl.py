@@ -36,7 +36,6 @@ from tasks.artifacts import (
     read_landmarks,
     read_mask,
     read_segmentation,
-    replaced_folder,
     subject_paths,
     timed,
     write_image,
@@ -52,6 +51,7 @@ from tasks.hands_and_face import Detailed, fit_hands_and_face
 from tasks.progress import progress_bar
 from tasks.settings import FitSmplSettings, load_settings
 from tasks.track_import.stage import ImportedFit, describe_source, import_summary, import_track, pass_gate, write_import
+from tasks.whole_files import replaced_folder
 
 SHEET_FRAMES, SHEET_COLUMNS, TILE = 20, 5, 320  # of the contact sheet; TILE in px
 FIT_ANEW = "none"  # as fit_smpl.import: a dataset's own track is left aside
@@ -87,7 +87,7 @@ def main() -> None:
             seen, state = refine_import(body, seen, clip, imported, settings.fit_smpl)
         score = score_fit(body, seen, clip.silhouettes, spreads_of(settings.fit_smpl), state)
         if imported is not None:
-            pass_gate(paths, imported, score.iou, draw_sheet(scenes_of(clip, body, seen, state, score)))
+            pass_gate(paths, imported, score.iou, lambda: draw_sheet(scenes_of(clip, body, seen, state, score)))
         details = fit_hands_and_face(
             track_of(clip, model, seen, state, score), model, settings.body, clip.info, clip.images, detected.points,
             detected.confidence.max(1), settings.fit_smpl.hands_and_face,

@@ -22,11 +22,11 @@ from demo.routines import person_motion
 from demo.scenery import film_backdrop
 from demo.studio import Moment, light_moment, photograph
 from demo.subject import Subject, build_subject, hem_swing
-from tasks.artifacts import (
-    TruthMotion, TruthView, frame_name, replaced_folder, subject_paths, timed, write_image, write_truth, write_truth_views,
-)  # fmt: skip
+from tasks.artifacts import frame_name, subject_paths, timed, write_image
 from tasks.errors import run_stage
 from tasks.settings import MakeDemoSettings, load_settings
+from tasks.truth import TruthMotion, TruthView, write_truth, write_truth_views
+from tasks.whole_files import replaced_folder
 
 DEMO = Path("data/demo")
 # moments of the clip that the other cameras see, as shares of its length: the turn, arms forward and across, crouch, bend

@@ -18,7 +18,7 @@ from model.body.track import BodyTrack
 from model.lpips import Lpips
 from model.metrics import Similarity
 from model.pose import BodyPose, track_pose
-from tasks.artifacts import ClipInfo, FrameSplit, Segmentation, SubjectPaths, Truth, TruthView, read_frame, read_mask
+from tasks.artifacts import ClipInfo, FrameSplit, Segmentation, SubjectPaths, read_frame, read_mask
 from tasks.pictures import SheetColumn, contact_sheet, encode_jpeg, encode_webp, error_map, on_white, spread_evenly, to_uint8
 from tasks.progress import progress_bar
 from tasks.report import ReportFrame, picture_side
@@ -27,6 +27,7 @@ from tasks.scoring import (
     score_picture, track_joints,
 )  # fmt: skip
 from tasks.showcase import Stand, find_stand, look_from, sample_motion, turntable
+from tasks.truth import Truth, TruthView
 
 STAGES = ("stage1", "stage2")
 SETS = ("heldout_frames", "heldout_frames_refitted", "novel_views", "novel_poses")

@@ -17,8 +17,9 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from tasks.artifacts import read_image, replaced_file, replaced_folder
+from tasks.artifacts import read_image
 from tasks.errors import InputError
+from tasks.whole_files import replaced_file, replaced_folder
 
 FORMATS = (".mp4", ".gif", ".webp", ".png")
 WITH_ALPHA = (".webp", ".png", "")

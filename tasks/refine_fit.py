@@ -35,7 +35,6 @@ from tasks.artifacts import (
     read_mask,
     read_segmentation,
     read_track,
-    replaced_folder,
     split_frames,
     subject_paths,
     timed,
@@ -49,6 +48,7 @@ from tasks.options import options_from
 from tasks.progress import progress_bar
 from tasks.settings import Settings, load_settings
 from tasks.training_run import find_device, fingerprint, load_training_frames, look_of, stop_signals
+from tasks.whole_files import replaced_folder
 
 
 @dataclass(frozen=True)

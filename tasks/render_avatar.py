@@ -31,11 +31,12 @@ from model.motion.motion import Motion, MotionError
 from model.pose import BodyPose
 from model.render.rasterize import rasterize
 from tasks.animate import Actor
-from tasks.artifacts import frame_name, replaced_file, write_image
+from tasks.artifacts import frame_name, write_image
 from tasks.errors import InputError
 from tasks.movie import WITH_ALPHA, check_format, write_movie
 from tasks.progress import progress_bar
 from tasks.training_run import find_device
+from tasks.whole_files import replaced_file
 
 SIZES = (16, 8192)  # px, of a picture's sides
 MAX_SUPERSAMPLING = 4

@@ -26,7 +26,7 @@ from model.lpips import Lpips
 from model.metrics import Similarity, fit_similarity, mask_iou, mpjpe, pa_mpjpe, psnr
 from model.pose import BodyPose
 from model.ssim import ssim
-from tasks.artifacts import TruthMotion, TruthView
+from tasks.truth import TruthMotion, TruthView
 
 SCORES = ("psnr", "psnr_mask", "ssim", "lpips", "mask_iou")
 PSNR_CAP = 100.0  # dB; what equal pictures score, since infinity is no JSON and no mean

@@ -27,7 +27,6 @@ from tasks.artifacts import (
     frame_name,
     read_clip,
     read_frame,
-    replaced_folder,
     subject_paths,
     timed,
     write_image,
@@ -38,6 +37,7 @@ from tasks.datasets.frames import segment_dataset
 from tasks.errors import InputError, run_stage
 from tasks.progress import progress_bar
 from tasks.settings import SegmentPersonSettings, load_settings
+from tasks.whole_files import replaced_folder
 
 MAX_COVERED = 0.05  # of the person's limbs, that others may hide; with more the mask lacks a part
 

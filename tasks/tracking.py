@@ -27,9 +27,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tasks.artifacts import SubjectPaths, replaced_folder, write_json
+from tasks.artifacts import SubjectPaths, write_json
 from tasks.errors import run_stage
 from tasks.settings import Settings, TrackingSettings, load_settings
+from tasks.whole_files import replaced_folder
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient

@@ -26,7 +26,6 @@ from tasks.artifacts import (
     read_npz,
     read_segmentation,
     read_track,
-    replaced_folder,
     split_frames,
     subject_paths,
     timed,
@@ -37,6 +36,7 @@ from tasks.errors import run_stage
 from tasks.options import options_from
 from tasks.settings import Settings, load_settings
 from tasks.training_run import find_device, find_lpips, fingerprint, load_training_frames, look_of, train_to_the_end
+from tasks.whole_files import replaced_folder
 
 
 @dataclass(frozen=True)

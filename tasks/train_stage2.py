@@ -25,7 +25,6 @@ from tasks.artifacts import (
     read_npz,
     read_segmentation,
     read_track,
-    replaced_folder,
     require,
     split_frames,
     subject_paths,
@@ -36,6 +35,7 @@ from tasks.errors import InputError, run_stage
 from tasks.options import options_from
 from tasks.settings import Settings, TrainStage2Settings, load_settings
 from tasks.training_run import find_device, find_lpips, fingerprint, load_training_frames, train_to_the_end
+from tasks.whole_files import replaced_folder
 
 
 @dataclass(frozen=True)

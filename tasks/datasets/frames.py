@@ -13,13 +13,12 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from model.video import Window, sample_times, window_around
-from tasks.artifacts import (
-    ClipInfo, Segmentation, SubjectPaths, frame_name, replaced_folder, write_image, write_json,
-)  # fmt: skip
+from tasks.artifacts import ClipInfo, Segmentation, SubjectPaths, frame_name, write_image, write_json
 from tasks.datasets.folders import Dataset, dataset_kind, open_dataset
 from tasks.errors import InputError
 from tasks.progress import progress_bar
 from tasks.settings import ExtractFramesSettings
+from tasks.whole_files import replaced_folder
 
 MIN_PIXELS = 16  # fewer person pixels than this are no mask
 

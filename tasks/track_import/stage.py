@@ -6,6 +6,7 @@ well the posed body's outline covers the mask, and shown as a picture beside it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,11 +24,12 @@ from model.body.track_import.settle import settle_on_masks
 from model.fitting.outline import render_faces, shrink_masks
 from model.fitting.picture import contact_sheet, draw_overlay, draw_side_view
 from model.fitting.score import joint_acceleration, silhouette_iou
-from tasks.artifacts import ClipInfo, SubjectPaths, replaced_folder, write_image, write_json, write_track
+from tasks.artifacts import ClipInfo, SubjectPaths, write_image, write_json, write_track
 from tasks.errors import InputError
 from tasks.progress import progress_bar
 from tasks.track_import.match import bridge_rows, choose_keypoints, choose_person, crop_intrinsics, match_frames
 from tasks.track_import.read import read_track_file
+from tasks.whole_files import replaced_folder
 
 MIN_IOU = 0.5  # mean over the trusted frames; a body in loose clothes covers 0.75 and more of its mask
 BAD_IOU = 0.7  # below it a frame is doubted
@@ -193,7 +195,7 @@ def write_import(
     """
     score = score_track(imported.track, model, masks, trust, np.asarray(clip.times))
     sheet = draw_track_sheet(imported.track, model, images)
-    pass_gate(paths, imported, score.iou, sheet)
+    pass_gate(paths, imported, score.iou, lambda: sheet)
     confidence, reasons = _judge(score, imported.found, trust)
     track = replace(imported.track, confidence=torch.from_numpy(confidence).float())
     record = describe_import(imported, track, clip, score, reasons)
@@ -204,19 +206,19 @@ def write_import(
     return record
 
 
-def pass_gate(paths: SubjectPaths, imported: ImportedFit, iou: Float[np.ndarray, "F"], sheet: UInt8[np.ndarray, "H W 3"]) -> None:
+def pass_gate(paths: SubjectPaths, imported: ImportedFit, iou: Float[np.ndarray, "F"], draw: Callable[[], UInt8[np.ndarray, "H W 3"]]) -> None:
     """Let a track through whose body covers the person.
 
     Args:
         iou: of its silhouettes with the masks; NaN where the mask is not trusted.
-        sheet: the picture that shows it, left in the subject's folder where it is refused.
+        draw: makes the picture that shows it, left in the subject's folder where it is refused.
 
     Raises:
         InputError: it does not.
     """
     finite, picture = iou[np.isfinite(iou)], paths.work / "import_refused.png"
     if len(finite) and finite.mean() < MIN_IOU:
-        write_image(picture, sheet)
+        write_image(picture, draw())
         raise InputError(
             f"the {imported.format} track of {imported.file} covers only {finite.mean():.2f} of the person's masks (intersection over union, mean of "
             f"{len(finite)} frames, expected at least {MIN_IOU}); look at {picture}: is it of another video or person, is its camera file the "

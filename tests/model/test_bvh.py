@@ -13,11 +13,13 @@ from scipy.spatial.transform import Rotation
 from model.export.bvh import write_bvh
 from model.export.joint_motion import joint_motion
 from model.motion.bvh_file import parse_bvh
+from model.motion.library import library_motion
 from model.motion.motion import Motion, MotionError
 from model.motion.read import read_motion
 from model.motion.skeleton import ANKLE, ELBOW, HIP, KNEE, SHOULDER, SMPL_JOINT_NAMES, SMPL_PARENTS, WRIST
+from model.motion.smpl_arrays import usual_skeleton
 from model.pose import BodyPose
-from tests.model.test_motion_files import LIMBS, Z_UP, limbs_from_root, walk  # noqa: F401 (a fixture)
+from tests.model.motion_samples import LIMBS, Z_UP, limbs_from_root
 
 MIXAMO = (
     "Hips", "LeftUpLeg", "RightUpLeg", "Spine", "LeftLeg", "RightLeg", "Spine1", "LeftFoot", "RightFoot", "Spine2", "LeftToeBase",
@@ -34,6 +36,11 @@ POSER = (
     "hip", "lThigh", "rThigh", "abdomen", "lShin", "rShin", "chest", "lFoot", "rFoot", "upperChest", "lToe", "rToe", "neck", "lCollar",
     "rCollar", "head", "lShldr", "rShldr", "lForeArm", "rForeArm", "lHand", "rHand", "lMid1", "rMid1",
 )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def walk() -> Motion:
+    return library_motion("walk", usual_skeleton(), 30.0)
 
 
 def bvh_text(motion: Motion, names: tuple[str, ...], *, unit: float, order: str, arms_down: float, z_up: bool = False, prefix: str = "", along_x: bool = False) -> str:

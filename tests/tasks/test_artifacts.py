@@ -18,8 +18,6 @@ from tasks.artifacts import (
     read_image,
     read_npz,
     read_track,
-    replaced_file,
-    replaced_folder,
     require,
     split_frames,
     write_image,
@@ -27,6 +25,7 @@ from tasks.artifacts import (
     write_track,
 )
 from tasks.errors import InputError
+from tasks.whole_files import replaced_file, replaced_folder
 
 
 def _clip(num_frames: int) -> ClipInfo:

@@ -20,10 +20,7 @@ from model.camera import Camera
 from model.gaussians import Gaussians, Rendered
 from model.pose import BodyPose, track_pose
 from model.render.rasterize import rasterize
-from tasks.artifacts import (
-    ClipInfo, FrameSplit, Segmentation, SubjectPaths, Truth, TruthMotion, TruthView, frame_name, read_truth, write_image,
-    write_json, write_truth, write_truth_views,
-)  # fmt: skip
+from tasks.artifacts import ClipInfo, FrameSplit, Segmentation, SubjectPaths, frame_name, write_image, write_json
 from tasks.evaluate import collect_metrics, record_run, write_results
 from tasks.measurement import SETS, STAGES, Inputs, Measured, measure
 from tasks.pictures import SheetColumn, contact_sheet, cut_square, error_map, person_square, spread_evenly
@@ -32,6 +29,7 @@ from tasks.report_content import FROM_VIDEO, curves_of, report_of
 from tasks.scoring import PSNR_CAP, SCORES, Viewer, mean_scores, pose_at, track_joints
 from tasks.settings import Settings, load_settings
 from tasks.showcase import find_stand, look_from, sample_motion
+from tasks.truth import Truth, TruthMotion, TruthView, read_truth, write_truth, write_truth_views
 
 PROJECT = Path(__file__).parents[2]
 SIZE = 64  # px

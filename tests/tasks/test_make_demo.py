@@ -9,9 +9,10 @@ import cv2
 import numpy as np
 import pytest
 
-from tasks.artifacts import Truth, frame_name, read_truth
+from tasks.artifacts import frame_name
 from tasks.make_demo import make_demo
 from tasks.settings import MakeDemoSettings
+from tasks.truth import Truth, read_truth
 
 SETTINGS = MakeDemoSettings(
     seed=0, width=192, height=108, fps=5, seconds=2.0, second_seconds=1.0, novel_views=6, novel_pose_rows=2, novel_size=64, texture=128, crf=20,
