@@ -42,7 +42,7 @@ class VideoFile:
         pixel_aspect: width of the stored picture's pixels over their height, once it is upright; 1 where they are square.
         fps: claimed frames per second; 0 where the file claims none.
         claimed_frames, claimed_seconds: as the file claims; 0 where it claims none. Either may be wrong for a file that is whole: a
-            count may be the duration times a nominal rate, or hold frames that an edit list leaves out; the last frame may last long.
+            count may hold pictures that were skipped or that an edit list leaves out, and the last picture may last long.
         times: when each frame that decodes is shown, s.
         focal_px: focal length from the file's metadata, px of the upright picture; None where it holds none.
     """
