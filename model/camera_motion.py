@@ -84,7 +84,7 @@ def background_corners(
     """Points of the background that are found again easily, pixel indices."""
     free = np.full(grey.shape, 255, np.uint8)
     if box is not None:
-        x0, y0, x1, y1 = _roomy(box)
+        x0, y0, x1, y1 = roomy(box)
         free[max(0, int(y0)) : max(0, int(y1)), max(0, int(x0)) : max(0, int(x1))] = 0
     found = cv2.goodFeaturesToTrack(grey, MAX_POINTS, QUALITY, SPACING, mask=free)
     return np.zeros((0, 2), np.float32) if found is None else found[:, 0]
@@ -116,6 +116,13 @@ def carry_back(points: Float[np.ndarray, "*B 2"], to_frame: Float[np.ndarray, "2
     return (points - 0.5 - to_frame[:, 2]) @ np.linalg.inv(to_frame[:, :2]).T + 0.5
 
 
+def roomy(box: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
+    """A box with room around it."""
+    x0, y0, x1, y1 = box
+    room = PERSON_ROOM * max(x1 - x0, y1 - y0)
+    return x0 - room, y0 - room, x1 + room, y1 + room
+
+
 def _match(
     before: UInt8[np.ndarray, "H W"], now: UInt8[np.ndarray, "H W"], points: Float[np.ndarray, "P 2"],
     guess: Float[np.ndarray, "2 3"], box: tuple[float, float, float, float] | None,
@@ -145,16 +152,9 @@ def _compose(after: Float[np.ndarray, "2 3"], first: Float[np.ndarray, "2 3"]) -
     return after[:, :2] @ first + np.array([[0, 0, 1.0]]) * after[:, 2:]
 
 
-def _roomy(box: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
-    """A box with room around it."""
-    x0, y0, x1, y1 = box
-    room = PERSON_ROOM * max(x1 - x0, y1 - y0)
-    return x0 - room, y0 - room, x1 + room, y1 + room
-
-
 def _within(points: Float[np.ndarray, "P 2"], box: tuple[float, float, float, float] | None) -> np.ndarray:
     """Which points lie in the person's box."""
     if box is None:
         return np.zeros(len(points), bool)
-    x0, y0, x1, y1 = _roomy(box)
+    x0, y0, x1, y1 = roomy(box)
     return (points[:, 0] > x0) & (points[:, 0] < x1) & (points[:, 1] > y0) & (points[:, 1] < y1)

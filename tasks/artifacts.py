@@ -202,6 +202,8 @@ class ClipInfo:
             none is published); None for a video.
         to_filmed: for each kept frame the similarity [2, 3] from the picture that `crop` speaks of, steadied where the camera shook,
             to the video's own, px; None where there is no such video (a dataset, a bent lens made straight).
+        exposure: for each kept frame the factor on each channel's linear light, relative to the clip's median, that was taken out of
+            it; None where the frames are as they were filmed.
     """
 
     source: str
@@ -225,6 +227,7 @@ class ClipInfo:
     dataset: dict | None = None
     to_filmed: list[list[list[float]]] | None = None
     focal_from_file: bool = False
+    exposure: list[list[float]] | None = None
 
     @property
     def K(self) -> Float[np.ndarray, "3 3"]:

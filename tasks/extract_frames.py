@@ -1,7 +1,7 @@
 """Stage: from a video to the frames that show the person, cut to one square with the camera following.
 
 Axes: F kept frames, H x W source pixels. Reads the video; writes frames/NNNNNN.png and frames/clip.json. A bent lens is made
-straight and a camera that shook a little is steadied, both before the square is cut.
+straight, a camera that shook a little is steadied, and one that changed its exposure is evened, all before the square is cut.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ import cv2
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from model.camera_motion import CameraMotion, carry_back, measure_camera, scale_similarity, steady_frame
+from model.camera_motion import carry_back, measure_camera, steady_frame
+from model.exposure import Exposure
 from model.fitting.landmarks import MissingDetectorError, NobodyThereError, PoseLandmarks, track_clip
 from model.lens import Lens
 from model.video import Window, sample_times, window_around
 from tasks.artifacts import ClipInfo, SubjectPaths, frame_name, subject_paths, timed, write_image, write_json
+from tasks.camera_checks import judge_camera, judge_exposure
 from tasks.datasets.frames import dataset_at, extract_dataset
 from tasks.errors import InputError, run_stage
 from tasks.progress import progress_bar
@@ -27,8 +29,6 @@ from tasks.whole_files import replaced_folder
 
 SEARCH_SIDE = 960  # px, longer side of the pictures that the person is looked for in
 GUESSED_FOCAL = 1.2  # times the longer side: about 45 degrees across, a telephone's main camera filming
-STILL_CAMERA = 0.001  # of the width, that the picture's corners may move on a tripod: compression and wind; 1.3 px of 1280
-SHAKING_CAMERA = 0.05  # of the width, up to which a camera held by hand is steadied
 SMALL_PERSON = 0.5  # of the square's side: less than this loses detail, and the user is told
 
 
@@ -41,12 +41,14 @@ class Found:
         people: landmarks in source px, in the steadied picture; None where nobody was found.
         to_frame: the similarity from the steadied picture to each sample as it was filmed; None for a still camera.
         notes: what a user should know of the camera.
+        exposure: how each sample was taken, relative to the median; None where they stay as they are.
     """
 
     indices: Int[np.ndarray, "F"]
     people: list[PoseLandmarks | None]
     to_frame: Float[np.ndarray, "F 2 3"] | None
     notes: list[str]
+    exposure: Exposure | None = None
 
 
 def main() -> None:
@@ -132,12 +134,14 @@ def find_person(video: VideoFile, lens: Lens | None, settings: ExtractFramesSett
     indices = indices[: len(pictures)]
     people = follow_person(video, indices, pictures, scale, settings)
     check_presence(video, people, settings)
-    motion = measure_camera(pictures, [p and p.box for p in people])
+    boxes = [p and p.box for p in people]
+    motion = measure_camera(pictures, boxes)
     to_frame, notes = judge_camera(motion, pictures[0].shape[1], scale, video, indices, settings)
+    exposure, more_notes = judge_exposure(pictures, boxes, motion, settings)
     people = [p and _scaled(p, 1 / scale) for p in people]
     if to_frame is not None:
         people = [p and _steadied(p, similarity) for p, similarity in zip(people, to_frame, strict=True)]
-    return Found(indices, people, to_frame, notes)
+    return Found(indices, people, to_frame, notes + more_notes, exposure)
 
 
 def follow_person(
@@ -165,35 +169,6 @@ def follow_person(
             f"nobody in any sampled frame; the person nearest to it fills [{x0:.0f}, {y0:.0f}, {x1 - x0:.0f}, {y1 - y0:.0f}] "
             f"at {seconds:.1f} s"
         ) from error
-
-
-def judge_camera(
-    motion: CameraMotion, width: int, scale: float, video: VideoFile, indices: Int[np.ndarray, "F"], settings: ExtractFramesSettings
-) -> tuple[Float[np.ndarray, "F 2 3"] | None, list[str]]:
-    """Whether the camera stood still; how to steady it where it shook a little; and what to tell the user.
-
-    Args:
-        width: of the small pictures that the motion was measured on, px. scale: their size over the video's.
-
-    Raises:
-        InputError: it moved more than can be steadied.
-    """
-    if not motion.known:
-        return None, ["the background shows too little to tell whether the camera stood still"]
-    moved = float(motion.moved_px[motion.worst])
-    if moved <= STILL_CAMERA * width:
-        return None, []
-    said = f"the background lies up to {moved / scale:.0f} px ({moved / width:.1%} of the width) off where it is in the middle of the clip"
-    if moved > SHAKING_CAMERA * width:
-        if settings.allow_moving_camera:
-            return None, [f"{said}: the camera moves, and the avatar suffers for it (extract_frames.allow_moving_camera)"]
-        raise InputError(
-            f"the camera of {video.path} moves: {said}, most of all at {video.times[indices[motion.worst]]:.1f} s, expected at most "
-            f"{SHAKING_CAMERA:.0%}; film from a tripod or with the telephone leant on something, without zooming, cut the video to "
-            f"a part where the camera stands still, or set extract_frames.allow_moving_camera: true to go on all the same"
-        )
-    to_frame = scale_similarity(_nearest_known(motion.to_frame), 1 / scale)
-    return to_frame, [f"the camera shook ({said}): the frames are steadied on the background"]
 
 
 def check_presence(video: VideoFile, people: list[PoseLandmarks | None], settings: ExtractFramesSettings) -> None:
@@ -255,6 +230,7 @@ def describe_clip(
         people=1 + max(p.others for _, p in kept),
         focal_from_file=settings.focal_px is None and video.focal_px is not None,
         to_filmed=None if settings.distortion is not None else to_filmed(found),
+        exposure=None if found.exposure is None else [found.exposure[k].light.tolist() for k, p in enumerate(found.people) if p is not None],
     )
     return clip, window
 
@@ -279,13 +255,14 @@ def to_filmed(found: Found) -> list[list[list[float]]]:
 def write_frames(
     paths: SubjectPaths, video: VideoFile, lens: Lens | None, found: Found, clip: ClipInfo, window: Window
 ) -> None:
-    """Decode the kept frames again, steady and cut them, and write them with their record, all or nothing."""
+    """Decode the kept frames again, even out their exposure, steady and cut them, and write them with their record, all or nothing."""
     indices = np.array(clip.source_frames)
-    to_frame = None if found.to_frame is None else dict(zip(found.indices.tolist(), found.to_frame, strict=True))
+    row_of = {index: row for row, index in enumerate(found.indices.tolist())}
     with replaced_folder(paths.frames) as folder:
         frames = _decoded(video, lens, indices, "writing frames")
         for frame_id, index, frame in zip(clip.frame_ids, clip.source_frames, frames, strict=True):
-            steady = frame if to_frame is None else steady_frame(frame, to_frame[index])
+            even = frame if found.exposure is None else found.exposure[row_of[index]].even(frame)
+            steady = even if found.to_frame is None else steady_frame(even, found.to_frame[row_of[index]])
             write_image(folder / frame_name(frame_id), window.cut(steady))
         write_json(folder / "clip.json", vars(clip))
 
@@ -319,13 +296,6 @@ def _steadied(person: PoseLandmarks, to_frame: Float[np.ndarray, "2 3"]) -> Pose
     return replace(
         person, points=carry_back(person.points, to_frame), box=tuple(corners.ravel().tolist()), alignment=carry_back(person.alignment, to_frame)
     )
-
-
-def _nearest_known(similarities: Float[np.ndarray, "F 2 3"]) -> Float[np.ndarray, "F 2 3"]:
-    """Similarities with gaps filled by the nearest frame that has one."""
-    known = np.flatnonzero(np.isfinite(similarities[:, 0, 0]))
-    nearest = np.abs(np.arange(len(similarities))[:, None] - known).argmin(axis=1)
-    return similarities[known[nearest]]
 
 
 def _notes(found: Found, boxes: np.ndarray, window: Window) -> list[str]:

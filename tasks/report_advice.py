@@ -26,6 +26,7 @@ SOFT_DETAIL = 0.04  # see fine_detail: a sharp picture has 0.1 to 0.3
 DIM = 0.35  # brightness of the bright parts of the picture, 0..1
 BURNT_SHARE = 0.1  # of the person's pixels, white
 EXPOSURE_DRIFT = 0.08  # 0..1, of the background's brightness
+EVENED = 0.25  # of its light, that was evened out
 LIKE_BACKGROUND = 10.0  # CIELAB; 2 is just visible
 CAMERA_SHARE = 0.005  # of the picture's width, that a still camera may seem to move
 DOUBTED_SHARE = 0.15  # of the frames
@@ -159,9 +160,12 @@ def less_light(f: Filming) -> list[Advice]:
 
 
 def lock_exposure(f: Filming) -> list[Advice]:
-    if not f.exposure_drift > EXPOSURE_DRIFT:
+    if f.exposure_drift > EXPOSURE_DRIFT:
+        text = f"The background's brightness strays by {f.exposure_drift:.0%} of white over the clip: the camera corrects itself."
+    elif f.evened > EVENED:
+        text = f"The background's light strayed by {f.evened:.0%} over the clip: the camera corrects itself. The frames were evened out, which is less exact."
+    else:
         return []
-    text = f"The background's brightness strays by {f.exposure_drift:.0%} of white over the clip: the camera corrects itself."
     return [Advice("lock_exposure", "Lock exposure and white balance (on most telephones: press long on the person).", text)]
 
 

@@ -58,6 +58,7 @@ class Filming:
         sharpness: median over the frames, see `fine_detail`. blurred: frames far below it.
         brightness: of the bright parts of the picture (95th percentile), 0..1, median over the frames.
         burnt: share of the person's pixels that are white, median. exposure_drift: how far the background's brightness strays.
+        evened: how far its light strayed before the frames were evened out, as a share of what it mostly was; 0 where they were not.
         outline_contrast: colour distance across the person's outline, CIELAB, median over the frames.
         camera_px: how far the background moved in the video, and camera_share of its width; 0 where it stood still.
         others: the most other people seen at once. flagged: frames whose mask is not trusted. doubted: whose pose is not.
@@ -78,6 +79,7 @@ class Filming:
     brightness: float
     burnt: float
     exposure_drift: float
+    evened: float
     outline_contrast: float
     camera_px: float
     camera_share: float
@@ -123,6 +125,7 @@ def look_at_clip(paths: SubjectPaths, inputs: Inputs, *, doubted: int) -> Seen:
         brightness=_middle(bright),
         burnt=_middle(burnt),
         exposure_drift=float(np.ptp(np.nanpercentile(background, [5, 95]))) if np.isfinite(background).any() else 0.0,
+        evened=0.0 if clip.exposure is None else float(np.ptp(np.percentile(np.mean(clip.exposure, axis=1), [5, 95]))),
         outline_contrast=_middle(contrast),
         camera_px=camera_px,
         camera_share=camera_share,

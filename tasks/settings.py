@@ -152,6 +152,7 @@ class ExtractFramesSettings(Section):
     distortion: Annotated[list[Finite], Field(min_length=5, max_length=5)] | None
     subject_box: Annotated[list[Finite], Field(min_length=4, max_length=4)] | None
     allow_moving_camera: bool
+    even_exposure: bool
     min_frames: PositiveInt
     min_person_share: Share
     min_decoded_share: Share

@@ -146,6 +146,23 @@ def test_a_shaking_camera_is_steadied(project, tmp_path: Path, man: list[np.ndar
 
 
 @needs_taiji
+def test_a_camera_that_brightens_along_the_clip_is_evened_out(project, tmp_path: Path, man: list[np.ndarray]):
+    brighter = [np.rint(frame * (0.7 + 0.02 * k)).astype(np.uint8) for k, frame in enumerate(man)]
+    video = write_video(tmp_path / "clip.mp4", brighter)
+
+    def corner(**changes: object) -> tuple[list[list[float]] | None, float]:
+        """What is recorded, and how far a corner of the written frames changes its brightness."""
+        paths = project(video, **changes)
+        clip = read_clip(paths)
+        level = [read_frame(paths, k)[-40:, :40].mean() for k in clip.frame_ids]
+        return clip.exposure, np.ptp(level) / np.mean(level)
+
+    as_filmed, evened = corner(even_exposure=False), corner()
+    assert as_filmed[0] is None and as_filmed[1] > 0.3
+    assert np.all(np.diff(np.mean(evened[0], axis=1)) > 0) and evened[1] < 0.05
+
+
+@needs_taiji
 def test_the_subject_box_chooses_and_a_box_without_a_person_is_refused(
     project, tmp_path: Path, man: list[np.ndarray], capsys: pytest.CaptureFixture
 ):

@@ -9,7 +9,7 @@ import pytest
 
 from model.camera_motion import CameraMotion
 from tasks import report_advice as rules
-from tasks.extract_frames import judge_camera
+from tasks.camera_checks import judge_camera
 from tasks.report_advice import RULES, advise
 from tasks.report_filming import Filming, camera_moved
 from tasks.settings import ExtractFramesSettings
@@ -18,7 +18,7 @@ GOOD = Filming(
     source_width=1080, source_height=1920, person_px=1200.0, seconds=10.0, frames=100, dropped=0, turned_deg=350.0,
     seen={"head, front": 1.0, "head, back": 0.9, "crown": 0.8, "torso, front": 1.0, "torso, back": 1.0, "arms": 0.9, "armpits": 0.8, "hands": 0.9, "soles": 0.1},
     sides={"arms": (0.9, 0.9), "hands": (0.9, 0.9), "legs": (1.0, 1.0), "feet": (0.9, 0.9)},
-    cut={"bottom": 0, "top": 0, "left": 0, "right": 0}, sharpness=0.2, blurred=0, brightness=0.8, burnt=0.0, exposure_drift=0.0,
+    cut={"bottom": 0, "top": 0, "left": 0, "right": 0}, sharpness=0.2, blurred=0, brightness=0.8, burnt=0.0, exposure_drift=0.0, evened=0.0,
     outline_contrast=30.0, camera_px=0.0, camera_share=0.0, others=0, flagged=0, doubted=0,
 )  # fmt: skip
 
@@ -71,6 +71,12 @@ def test_a_rule_speaks_beyond_its_threshold_and_alone(rule: str) -> None:
     assert advice.rule == rule and advice.do.endswith(".")
     assert all(word in advice.seen for word in words), advice.seen
     assert advise(dataclasses.replace(GOOD, **just_right)) == []
+
+
+def test_strong_evening_is_told_as_less_exact_than_a_locked_camera() -> None:
+    (advice,) = advise(dataclasses.replace(GOOD, evened=0.4))
+    assert advice.rule == "lock_exposure" and "40%" in advice.seen and "evened" in advice.seen
+    assert advise(dataclasses.replace(GOOD, evened=rules.EVENED)) == []
 
 
 def test_what_is_not_known_is_not_judged() -> None:

@@ -58,6 +58,6 @@ def write_stamped(path: Path, stamps: list[int], **options: str) -> Path:
 
 def settings(**changes: object) -> ExtractFramesSettings:
     values = dict(num_frames=8, fps=None, resolution=256, margin=0.1, focal_px=None, distortion=None,
-                  subject_box=None, allow_moving_camera=False, min_frames=4, min_person_share=0.5,
+                  subject_box=None, allow_moving_camera=False, even_exposure=True, min_frames=4, min_person_share=0.5,
                   min_decoded_share=0.98)  # fmt: skip
     return ExtractFramesSettings(**(values | changes))
