@@ -76,6 +76,8 @@ def export(
             out = Path("exports") / subject / motion_and_row(str(pose))[0].stem
         elif out.suffix and not out.is_dir():
             raise InputError(f"{out} is one file, but the motion has {len(poses)} frames; give a folder")
+        if out.exists() and not out.is_dir():
+            raise InputError(f"expected a folder at {out}, found a file; choose another place with --out")
         out.mkdir(parents=True, exist_ok=True)
     written = []
     with progress_bar(f"exporting {pose}", len(poses)) if len(poses) > 1 else nullcontext(lambda _: None) as show:

@@ -19,12 +19,13 @@ from model.avatar import Avatar
 from model.body.body_model import BodyModel
 from model.body.track import BodyTrack
 from model.checkpoint import Checkpoint, clear_checkpoints, load_checkpoint, save_checkpoint
-from model.fitting.appearance import Clip, RefineOptions, Round, adjust_on_carried, as_track, refine_on_appearance
+from model.fitting.appearance import Clip, RefineOptions, Round, adjust_on_carried, as_track, bring_back_limbs, refine_on_appearance
 from model.fitting.fit import Silhouettes
 from model.fitting.held_out import heldout_psnr
 from model.fitting.objective import Spreads, fit_body_of
 from model.fitting.observations import FitState
 from model.fitting.score import body_height, score_fit
+from model.fitting.starts import LIMBS
 from model.training import TrainingOptions
 from model.training_frames import TrainingFrames
 from model.uv.atlas import bake_atlas, body_surface
@@ -113,16 +114,38 @@ def refine(paths: SubjectPaths, fitted: BodyTrack, settings: Settings) -> Refine
         )  # fmt: skip
         if stopped:
             raise Interrupted(f"refine_fit stopped after {len(off)} of {options.rounds} rounds, which are kept; run the same command again to go on")
-    if options.carried.tracks:
-        with stop_signals() as stopped, progress_bar("matching frames with each other", options.carried.rounds) as show:
-            state = adjust_on_carried(
-                clip, state, spreads, options, seed=settings.seed, on_round=show, stop_asked=lambda: bool(stopped)
-            )  # fmt: skip
-        if stopped:
-            raise Interrupted("refine_fit stopped after its rounds, which are kept; run the same command again to go on")
+    state, brought_back = adjust_in_the_end(clip, avatar, state, spreads, training, options, settings)
     refined = as_track(fitted, clip.seen, state)
     psnrs = tell_kept_frames(paths, clip, (fitted, refined), training, options, settings, device)
-    return judge(clip, fitted, refined, spreads, before, state, off, psnrs)
+    found = judge(clip, fitted, refined, spreads, before, state, off, psnrs)
+    return dataclasses.replace(found, record=found.record | {"limbs_brought_back": brought_back})
+
+
+def adjust_in_the_end(
+    clip: Clip, avatar: Avatar, state: FitState, spreads: Spreads, training: TrainingOptions, options: RefineOptions, settings: Settings
+) -> tuple[FitState, int]:
+    """After the rounds: adjust to places carried from frame to frame, then bring back limbs that this has lost.
+
+    Returns:
+        The state, and in how many frames (counted for each limb) a limb was brought back.
+    """
+    if not options.carried.tracks:
+        return state, 0
+    kept = "refine_fit stopped after its rounds, which are kept; run the same command again to go on"
+    with stop_signals() as stopped, progress_bar("matching frames with each other", options.carried.rounds) as show:
+        adjusted = adjust_on_carried(clip, state, spreads, options, seed=settings.seed, on_round=show, stop_asked=lambda: bool(stopped))
+    if stopped:
+        raise Interrupted(kept)
+    if not options.side_rounds:
+        return adjusted, 0
+    with stop_signals() as stopped, progress_bar("looking for lost limbs", len(LIMBS)) as show:
+        found = bring_back_limbs(
+            clip, avatar, adjusted, state, spreads, training, options,
+            seed=settings.seed + options.rounds, backend=settings.render.backend, on_limb=show, stop_asked=lambda: bool(stopped),
+        )  # fmt: skip
+    if stopped:
+        raise Interrupted(kept)
+    return found
 
 
 def tell_kept_frames(
@@ -236,7 +259,8 @@ def summary(record: dict) -> str:
     off, focal = [px for px in record["points_off_px"] if px is not None], record["focal_px"]  # None: a round in which no point was found
     points = f"points of the person were {off[0]:.1f} px off before and {off[-1]:.1f} px in the last one" if off else "no point of the person could be followed"
     shape = f"focal length {focal[0]:.0f} -> {focal[1]:.0f} px" if record["shape_solved"] else "shape and focal length stay, for the person hardly turns"
-    return f"{record['rounds']} rounds: {points}; {shape}"
+    lost = f"; limbs brought back in {record['limbs_brought_back']} frames" if record.get("limbs_brought_back") else ""
+    return f"{record['rounds']} rounds: {points}; {shape}{lost}"
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ sequences, no playlists (a text file can point the decoder at other files).
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ SNIFFED_BYTES = 4096
 FALLBACK_FPS = 25.0  # for a file that tells neither times nor a rate
 MAX_PIXEL_ASPECT, SQUARE_ENOUGH = 4.0, 0.01  # other pixels are a mistake of the file's; the difference from 1 that does not matter
 FULL_FRAME_WIDTH_MM = 36.0  # the width that "35 mm equivalent" focal lengths speak of
+DURATION_TAG = re.compile(r"(\d+):(\d+):(\d+(?:\.\d*)?)")  # of mkv: hours:minutes:seconds
 FOCAL_KEYS = ("com.apple.quicktime.camera.focal_length.35mm_equivalent", "com.android.camera.focal_length.35mm_equivalent")
 WANTED = "expected a video file on this machine (mp4, mov, mkv, webm, avi)"
 
@@ -206,9 +208,8 @@ def _claimed_seconds(container: av.container.InputContainer, stream: av.video.st
     if stream.duration is not None:
         return float(stream.duration * stream.time_base)
     late = float((stream.start_time or 0) * stream.time_base)  # the other two count from 0
-    if "DURATION" in stream.metadata:  # mkv, hours:minutes:seconds
-        hours, minutes, seconds = stream.metadata["DURATION"].split(":")
-        return max(0.0, 3600 * int(hours) + 60 * int(minutes) + float(seconds) - late)
+    if tag := DURATION_TAG.fullmatch(stream.metadata.get("DURATION", "")):
+        return max(0.0, 3600 * int(tag[1]) + 60 * int(tag[2]) + float(tag[3]) - late)
     return max(0.0, container.duration / av.time_base - late) if container.duration is not None and len(container.streams) == 1 else 0.0
 
 

@@ -37,7 +37,7 @@ from model.fitting.objective import BodyFitProblem, FitBody, Spreads
 from model.fitting.observations import FitState, Observations
 from model.fitting.rotations import vector_from_rotation
 from model.fitting.score import body_height
-from model.fitting.sides import Pictures, choose_sides
+from model.fitting.sides import Pictures, bring_back, choose_sides
 from model.pose import track_pose
 from model.pose_refinement import PoseCorrection
 from model.training import Training, TrainingOptions, run_training, settle_statistics
@@ -281,6 +281,28 @@ def adjust_on_carried(
         if stop_asked():
             break
     return state
+
+
+def bring_back_limbs(
+    clip: Clip, avatar: Avatar, state: FitState, before: FitState, spreads: Spreads, training: TrainingOptions, options: RefineOptions,
+    *, seed: int, backend: str, on_limb: Callable[[int], None] = lambda number: None, stop_asked: Callable[[], bool] = lambda: False,
+) -> tuple[FitState, int]:  # fmt: skip
+    """Bring back limbs that were lost on the way from `before` to `state`, by what the avatar shows (sides.py), which learns on `state` first.
+
+    Args:
+        on_limb: told how many of the four limbs are done.
+        stop_asked: looked at while the avatar learns; the state then stays as it is.
+
+    Returns:
+        The state, and in how many frames (counted for each limb) a limb was brought back. The avatar is trained and reshaped in place.
+    """
+    reshape(avatar, clip.model, state.betas)
+    track = as_track(clip.track, clip.seen, state)
+    if not learn(clip, avatar, track, training, options, options.rounds, backend=backend, seed=seed, stop_asked=stop_asked):
+        return state, 0
+    with torch.no_grad():
+        pictures = Pictures(clip.frames, track, avatar, avatar.attributes(), backend)
+    return bring_back(clip.body, clip.seen, spreads, state, before.body_pose, pictures, on_limb=on_limb)
 
 
 def with_size_held(clip: Clip, state: FitState, spreads: Spreads) -> tuple[Clip, FitState, Spreads]:

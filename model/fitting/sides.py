@@ -41,6 +41,8 @@ MOST_EVIDENCE = 8.0  # of one frame; a limb that is drawn in the wrong place eit
 DIRECTION_UNKNOWN = 1e3  # rad
 OWN_DIRECTION = 0.35  # rad, by which bones may turn from a way's own directions while it settles
 NOTICEABLE = 0.05  # m by which a joint of the limb has to move for a way to be worth drawing
+LOST = 0.1  # m, the same of a way that takes the place of one that has been adjusted to the pictures for good
+SWITCH = 4.0  # cost of leaving the adjusted motion, and of coming back to it: no single picture can pay for both
 
 
 @dataclass(frozen=True)
@@ -98,17 +100,50 @@ def choose_sides(
     return dataclasses.replace(state, body_pose=pose), changed
 
 
+def bring_back(
+    body: FitBody, seen: Observations, spreads: Spreads, state: FitState, before: Float[Tensor, "F J-1 3"], pictures: Pictures,
+    *, on_limb: Callable[[int], None] = lambda number: None,
+) -> tuple[FitState, int]:  # fmt: skip
+    """Bring back limbs that the last adjustments have lost: where one is hidden nothing holds it, and its neighbours in time swing it through the trunk.
+
+    The adjusted motion stays but where the pictures of two frames and more clearly prefer another way: the limb as it was before, or mirrored.
+
+    Args:
+        before: the poses before those adjustments.
+        pictures: their track is `state`.
+        on_limb: told how many of the four limbs are done.
+
+    Returns:
+        The state, and in how many frames (counted for each limb) another way was taken.
+    """
+    spreads = dataclasses.replace(spreads, direction=DIRECTION_UNKNOWN)
+    pose, changed = state.body_pose, 0
+    for number, limb in enumerate(LIMBS, start=1):
+        ways = [state.body_pose, before, *settled_ways(body, seen, spreads, state, limb)[1:]]
+        path = best_ways(body, seen, spreads, state, limb, ways, [pictures] * len(ways), noticeable=LOST, switch=SWITCH)
+        pose = limb_from(pose, torch.stack(ways)[path, torch.arange(len(path))], limb)
+        changed += int((path > 0).sum())
+        on_limb(number)
+    return dataclasses.replace(state, body_pose=pose), changed
+
+
 def best_ways(
-    body: FitBody, seen: Observations, spreads: Spreads, state: FitState, limb: Limb, poses: list[Float[Tensor, "F J-1 3"]], looks: list[Pictures]
-) -> Int[Tensor, "F"]:
-    """Which of some poses has the limb best in each frame, by picture, prior and speed together; all else is as in the state."""
+    body: FitBody, seen: Observations, spreads: Spreads, state: FitState, limb: Limb, poses: list[Float[Tensor, "F J-1 3"]], looks: list[Pictures],
+    *, noticeable: float = NOTICEABLE, switch: float = 0.0,
+) -> Int[Tensor, "F"]:  # fmt: skip
+    """Which of some poses has the limb best in each frame, by picture, prior and speed together; all else is as in the state.
+
+    Args:
+        noticeable: m by which a joint of the limb has to differ from the first pose's. switch: what going from one pose to another costs by itself.
+    """
     K = len(poses)
     ways = [limb_from(state.body_pose, pose, limb) for pose in poses]
     stacked = dataclasses.replace(state.repeat(K), body_pose=torch.cat(ways))
     cost, outer = (t.unflatten(0, (K, -1)).transpose(0, 1) for t in limb_cost(body, seen.repeat(K), spreads, stacked, limb))
     joints = pose_skeleton(body.skeleton, stacked.betas, stacked.root, stacked.transl, stacked.body_pose).joints
     places = joints[:, list(limb.joints)].unflatten(0, (K, -1)).transpose(0, 1)
-    return cheapest_path(cost + picture_costs(seen, state, ways, places, looks), limb_jumps(outer, seen.times))
+    jumps = limb_jumps(outer, seen.times) + switch * (1 - torch.eye(K, dtype=cost.dtype))
+    return cheapest_path(cost + picture_costs(seen, state, ways, places, looks, noticeable), jumps)
 
 
 def limb_from(pose: Float[Tensor, "F J-1 3"], other: Float[Tensor, "F J-1 3"], limb: Limb) -> Float[Tensor, "F J-1 3"]:
@@ -142,7 +177,7 @@ def mirrored_ways(body: FitBody, state: FitState, limb: Limb) -> list[Float[Tens
 
 
 def picture_costs(
-    seen: Observations, state: FitState, ways: list[Float[Tensor, "F J-1 3"]], places: Float[Tensor, "F K 3 3"], looks: list[Pictures]
+    seen: Observations, state: FitState, ways: list[Float[Tensor, "F J-1 3"]], places: Float[Tensor, "F K 3 3"], looks: list[Pictures], noticeable: float
 ) -> Float[Tensor, "F K"]:
     """How much worse each way's drawing matches each frame than the first one's, half squared spreads; 0 where there is no frame.
 
@@ -151,8 +186,9 @@ def picture_costs(
     Args:
         places: of the limb's three joints in each way, m, camera axes.
         looks: what draws each way; their frames are the same.
+        noticeable: m by which a joint has to differ.
     """
-    differs = ((places - places[:, :1]).norm(dim=-1) > NOTICEABLE).any(-1)
+    differs = ((places - places[:, :1]).norm(dim=-1) > noticeable).any(-1)
     differs[:, 0] = True
     costs = torch.zeros(places.shape[:2], dtype=torch.float64).masked_fill(~differs, torch.inf)
     pixels, _ = terms.project(places, seen.focal_px * state.log_focal.exp(), seen.principal)

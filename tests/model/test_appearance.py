@@ -21,7 +21,7 @@ from model.fitting.objective import BodyFitProblem
 from model.fitting.observations import FitState
 from model.fitting.rotations import unit
 from model.fitting.score import body_height
-from model.fitting.sides import Pictures, choose_sides, mirrored_ways, settled_ways
+from model.fitting.sides import Pictures, bring_back, choose_sides, mirrored_ways, settled_ways
 from model.fitting.solver import minimise
 from model.fitting.starts import LIMBS
 from model.pose import track_pose
@@ -185,6 +185,28 @@ def test_limbs_on_the_right_side_stay(clip: Clip, scene: Scene, painted) -> None
     mirrored = dataclasses.replace(scene.truth, body_pose=mirrored_ways(scene.body, scene.truth, LIMBS[0])[1])
     chosen, changed, _ = sides_chosen(clip, scene, painted, scene.truth, mirrored, rows=list(range(12)))
     assert changed == 0 and torch.equal(chosen.body_pose, scene.truth.body_pose)
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["as it was before", "mirrored"])
+def test_an_arm_that_the_last_adjustments_swung_away_comes_back(clip: Clip, scene: Scene, painted, known: bool) -> None:
+    avatar, look = painted
+    lost, wrong = scene.truth.body_pose.clone(), [2, 3, 4]
+    lost[wrong] = mirrored_ways(scene.body, scene.truth, LIMBS[0])[1][wrong]
+    state = dataclasses.replace(scene.truth, body_pose=lost)
+    pictures = Pictures(clip.frames, as_track(clip.track, scene.seen, state), avatar, look, "cpu")
+    found, changed = bring_back(scene.body, scene.seen, SPREADS, state, scene.truth.body_pose if known else lost, pictures)
+    off, was = scene.error_mm(found)[wrong, 20], scene.error_mm(state)[wrong, 20]
+    assert changed == len(wrong) and (off < (1 if known else 0.6 * was)).all() and was.min() > 100, (off, was)
+    right = [k for k in range(12) if k not in wrong]
+    assert torch.equal(found.body_pose[right], scene.truth.body_pose[right])
+
+
+def test_an_adjusted_arm_stays_where_no_other_way_is_drawn_better(clip: Clip, scene: Scene, painted) -> None:
+    avatar, look = painted
+    pictures = Pictures(clip.frames, clip.track, avatar, look, "cpu")
+    other = mirrored_ways(scene.body, scene.truth, LIMBS[0])[1]
+    found, changed = bring_back(scene.body, scene.seen, SPREADS, scene.truth, other, pictures)
+    assert changed == 0 and torch.equal(found.body_pose, scene.truth.body_pose)
 
 
 def test_a_mirrored_arm_stays_on_its_side_while_it_settles_though_another_is_usual() -> None:

@@ -322,6 +322,14 @@ def test_what_cannot_be_written_is_refused_in_words(subject: str, arguments: dic
     assert not Path("exports").exists()
 
 
+def test_a_file_where_a_motions_folder_would_be_is_not_written_over(folded: str) -> None:
+    Path("exports/demo").mkdir(parents=True)
+    Path("exports/demo/walk").write_text("mine")
+    with pytest.raises(InputError, match="expected a folder at exports/demo/walk, found a file"):
+        export(folded, ["ply"], pose="walk", fps=2.0)
+    assert Path("exports/demo/walk").read_text() == "mine"
+
+
 @pytest.mark.parametrize("pose", ["7²", "walk:²", "--5"])
 def test_what_is_no_number_of_a_frame_is_refused_in_words(subject: str, pose: str) -> None:
     with pytest.raises(InputError, match="'rest' or the number of a frame"):

@@ -106,15 +106,24 @@ def test_the_stage_writes_the_refined_motion(subject: SubjectPaths, scene: Scene
     assert not subject.checkpoints.joinpath("refine_fit").exists()
 
 
-def test_after_the_rounds_the_motion_adjusts_to_carried_places(subject: SubjectPaths, scene: Scene, rounds: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_after_the_rounds_the_motion_adjusts_to_carried_places_and_lost_limbs_are_brought_back(
+    subject: SubjectPaths, scene: Scene, rounds: list[int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
     def adjust(clip, state, spreads, options, *, seed, on_round, stop_asked):
         assert len(rounds) == 8 and options.carried.tracks > 0
         return dataclasses.replace(state, transl=state.transl + 0.5)
 
+    def bring_back(clip, avatar, state, before, *options, **named):
+        assert torch.allclose(state.transl, before.transl + 0.5)
+        return dataclasses.replace(state, transl=state.transl + 0.25), 3
+
     monkeypatch.setattr(refine_fit, "adjust_on_carried", adjust)
-    write_params(carried=YAML(typ="safe", pure=True).load(PARAMS.read_text())["refine_fit"]["options"]["carried"])
+    monkeypatch.setattr(refine_fit, "bring_back_limbs", bring_back)
+    write_params(side_rounds=[0], carried=YAML(typ="safe", pure=True).load(PARAMS.read_text())["refine_fit"]["options"]["carried"])
     refine_fit.main()
-    assert torch.allclose(read_track(subject.fit_refined / "track.npz", made_by="x").transl, scene.truth.transl.float() + 0.58, atol=1e-5)
+    assert torch.allclose(read_track(subject.fit_refined / "track.npz", made_by="x").transl, scene.truth.transl.float() + 0.83, atol=1e-5)
+    assert json.loads((subject.fit_refined / "refined.json").read_text())["limbs_brought_back"] == 3
+    assert "limbs brought back in 3 frames" in capsys.readouterr().out
 
 
 def test_landmarks_and_outlines_are_held_to_as_loosely_as_this_stage_says(
