@@ -18,7 +18,6 @@ from model.pose import BodyPose, posed_joints, rest_to_posed, track_pose
 FEET = ((7, 10), (8, 11))  # ankle and ball of the left and the right foot, SMPL's joints
 SLOW = 0.12  # m/s at which a foot moves that rests; a step goes at one and more
 SHORTEST = 0.25  # s that a rest takes at least
-REFERENCE_FPS = 25.0  # of a track that does not know its own; the weight of a motion's smoothness speaks of it too
 
 
 class PlantedFeet:
@@ -26,8 +25,7 @@ class PlantedFeet:
 
     def __init__(self, track: BodyTrack, joints_rest: Float[Tensor, "J 3"], parents: Int[Tensor, "J"]) -> None:
         self.joints_rest, self.parents = joints_rest, parents
-        fps = track.fps if track.fps == track.fps else REFERENCE_FPS
-        self.rest_of = find_rests(self.points(track_pose(track)), track.frame_ids / fps)
+        self.rest_of = find_rests(self.points(track_pose(track)), track.row_times)
         self.num_rests = int(self.rest_of.max()) + 1 if self.rest_of.numel() else 0
 
     def points(self, pose: BodyPose) -> Float[Tensor, "*B P 3"]:

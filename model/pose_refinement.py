@@ -12,13 +12,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from model.body.track import BodyTrack
+from model.body.track import REFERENCE_FPS, BodyTrack
 from model.fitting.rotations import rotation_from_vector, vector_from_rotation
 from model.losses import LossWeights
-from model.planted_feet import FEET, REFERENCE_FPS, PlantedFeet
+from model.planted_feet import FEET, PlantedFeet
 from model.pose import BodyPose, track_pose, with_pose
 
 SHIFT_UNIT_M = 0.1  # a shift of 10 cm weighs like a turn of 1 rad
+SOON = 1e-9  # s, of frames that are one
 PLACES_EVERY = 8  # steps after which it is looked anew where feet rest
 
 
@@ -29,15 +30,15 @@ class PoseRates:
     Attributes:
         joints, root: learning rates, rad.
         shift, depth: learning rates across the picture and along depth, m.
-        spans: distances in rows of the knots through which neighbouring rows share corrections; one that is longer than
-            the clip shares them among all rows, and 1 leaves each row on its own. Empty: the same as [1].
+        spans: distances in seconds of the knots through which neighbouring rows share corrections; one that is much longer than
+            the clip shares them among all rows, and 0 leaves each row on its own. Empty: the same as [0].
     """
 
     joints: float
     root: float
     shift: float
     depth: float
-    spans: list[int]
+    spans: list[float]
 
 
 class PoseCorrection(nn.Module):
@@ -89,9 +90,8 @@ class PoseCorrection(nn.Module):
         near = (self.track.confidence[rows] * held).mean()
         place = torch.searchsorted(trained, rows)
         before, after = trained[(place - 1).clamp_min(0)], trained[(place + 1).clamp_max(len(trained) - 1)]
-        time = self.track.frame_ids.float()
-        span = (time[after] - time[before]).clamp_min(1)
-        share = ((time[rows] - time[before]) / span)[:, None]
+        time = self.track.row_times
+        share = ((time[rows] - time[before]) / (time[after] - time[before]).clamp_min(SOON))[:, None].float()
         with torch.no_grad():
             between = self.vectors(before) * (1 - share) + self.vectors(after) * share
         fps = self.track.fps if self.track.fps == self.track.fps else REFERENCE_FPS
@@ -111,13 +111,13 @@ class PoseCorrection(nn.Module):
     @torch.no_grad()
     def spread(self, trained: Int[Tensor, "T"]) -> None:
         """Give every other row the correction that its trained neighbours suggest, linear in time, held at the ends."""
-        time = self.track.frame_ids.double()
+        time = self.track.row_times.double()
         others = torch.tensor(sorted(set(range(self.track.num_frames)) - set(trained.tolist())), dtype=torch.long)
         if not len(others):
             return
         place = torch.searchsorted(trained, others)
         before, after = trained[(place - 1).clamp_min(0)], trained[place.clamp_max(len(trained) - 1)]
-        share = ((time[others] - time[before]) / (time[after] - time[before]).clamp_min(1e-9)).clamp(0, 1).float()
+        share = ((time[others] - time[before]) / (time[after] - time[before]).clamp_min(SOON)).clamp(0, 1).float()
         for values in (self.joints, self.root, self.shift):
             weight = share.view(-1, *[1] * (values.dim() - 1))
             values[others] = values[before] * (1 - weight) + values[after] * weight
@@ -144,7 +144,7 @@ class RowAdam:
     """Adam (Kingma and Ba 2015) that moves only the rows of a step, each with its own clock, and rows near them too.
 
     A frame is seen once an epoch; with the usual Adam its momentum would carry it on in between. Some tens of visits are
-    too few to undo what a fit has wrong for seconds on end, so frames can share corrections: knots stand every few rows,
+    too few to undo what a fit has wrong for seconds on end, so frames can share corrections: knots stand every so many seconds,
     a row moves with the two around it, and a knot sees every step that touches its rows.
 
     Adam steps as far along what a picture hardly shows as along what it shows well. On one frame's gradient alone that is a
@@ -159,8 +159,8 @@ class RowAdam:
         self.sizes = [parameter[0].numel() for parameter in self.parameters]
         each = [rates.joints] * self.sizes[0] + [rates.root] * self.sizes[1] + [rates.shift, rates.shift, rates.depth]
         self.rates = torch.tensor(each, device=device)
-        rows = len(correction.shift)
-        self.levels = [knot_weights(rows, span).to(device) for span in rates.spans or [1]]
+        times = correction.track.row_times
+        self.levels = [knot_weights(times, span).to(device) for span in rates.spans or [0.0]]
         self.state = {}
         for level, weights in enumerate(self.levels):
             knots = weights.shape[1]
@@ -192,8 +192,9 @@ class RowAdam:
         return mean[knots] / (1 - self.BETAS[0] ** clock) / size
 
 
-def knot_weights(rows: int, span: int) -> Float[Tensor, "F K"]:
-    """How much each row moves with each knot: linear between knots every `span` rows, in sum 1."""
-    count = -(-(rows - 1) // span) + 1 if rows > 1 else 1
-    place = torch.arange(rows) / span
-    return (1 - (place[:, None] - torch.arange(count)).abs()).clamp_min(0)
+def knot_weights(times: Float[Tensor, "F"], span: float) -> Float[Tensor, "F K"]:
+    """How much each row moves with each knot: linear between knots every `span` seconds, in sum 1; with a span of 0 each row is a knot."""
+    if not span:
+        return torch.eye(len(times))
+    place = ((times - times[0]) / span).float()
+    return (1 - (place[:, None] - torch.arange(int(place[-1].ceil()) + 1)).abs()).clamp_min(0)

@@ -19,7 +19,7 @@ from model.pose import BodyPose, track_pose
 from model.pose_refinement import PoseCorrection, PoseRates, RowAdam
 from model.training_frames import TrainingFrames
 
-REFIT_RATES = PoseRates(joints=8e-3, root=5e-3, shift=3e-3, depth=3e-3, spans=[1])
+REFIT_RATES = PoseRates(joints=8e-3, root=5e-3, shift=3e-3, depth=3e-3, spans=[0.0])
 ALPHA_SHARE = 0.5  # of the score: coverage against mask, beside colour
 KEPT_SHARES = (1.0, 0.5)  # of a correction, that are tried before it is given up
 JOINT_PRIOR = 0.02  # per rad^2 of mean squared correction: what the picture cannot see stays as it was

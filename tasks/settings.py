@@ -33,13 +33,23 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 SubjectName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
 
 
-NetworkSection = section_of(NetworkOptions)
+class NetworkSection(section_of(NetworkOptions)):
+    """A network of at least one channel and one layer; a convolution that keeps the map's size has an odd side."""
+
+    features: PositiveInt
+    smoother_kernel: Annotated[int, Field(ge=0)]
+    width: PositiveInt
+    layers: PositiveInt
+    skip_layer: Annotated[int, Field(ge=0)]
+    branch_layers: Annotated[int, Field(ge=0)]
+    offset_scale: PositiveFloat
+    color_gain: PositiveFloat
 
 
 class PoseRatesSection(section_of(PoseRates)):
-    """Knots lie a row apart or more."""
+    """Knots lie some time apart, or one in each row."""
 
-    spans: list[PositiveInt]
+    spans: list[Annotated[float, Field(ge=0, allow_inf_nan=False)]]
 
 
 class RatesSection(section_of(Rates)):
@@ -341,6 +351,10 @@ def check_settings(values: object, *, name: str) -> Settings:
         if not network.scale_floor < network.scale_start < network.scale_ceiling:
             came = f"{network.scale_floor}, {network.scale_start}, {network.scale_ceiling}"
             raise InputError(f"{name}: presets.{preset}.train_stage1.network: expected scale_floor < scale_start < scale_ceiling, came {came}")
+        if network.smoother_kernel and network.smoother_kernel % 2 == 0:
+            raise InputError(f"{name}: presets.{preset}.train_stage1.network.smoother_kernel: expected 0 or an odd number of texels, came {network.smoother_kernel}")
+        if network.skip_layer > network.layers:
+            raise InputError(f"{name}: presets.{preset}.train_stage1.network.skip_layer: expected at most the {network.layers} layers, came {network.skip_layer}")
     return settings
 
 

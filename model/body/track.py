@@ -17,6 +17,7 @@ from model.camera import Camera
 
 Array = TypeVar("Array", Tensor, np.ndarray)
 
+REFERENCE_FPS = 25.0  # of a track that knows neither times nor a rate
 HALF_SURE = 0.06  # m, expected error of a joint's place at which its confidence is one half: about a limb's thickness
 
 
@@ -60,6 +61,13 @@ class BodyTrack:
     @property
     def num_frames(self) -> int:
         return self.transl.shape[0]
+
+    @property
+    def row_times(self) -> Float[Tensor, "F"]:
+        """When each row is, s: as it was filmed, else by the number of its frame and the rate."""
+        if self.times is not None:
+            return self.times
+        return self.frame_ids / (REFERENCE_FPS if np.isnan(self.fps) else self.fps)
 
     @property
     def joint_confidence(self) -> Float[Tensor, "F J"]:

@@ -57,16 +57,28 @@ def test_frames_between_get_the_correction_of_their_neighbours(track: BodyTrack)
 
 
 def test_rows_between_two_knots_move_by_their_distance_and_nothing_is_lost() -> None:
-    weights = knot_weights(9, 4)
+    weights = knot_weights(torch.arange(9) / 10, 0.4)
     assert weights.shape == (9, 3)
     assert torch.allclose(weights.sum(1), torch.ones(9))
-    assert weights[5].tolist() == [0.0, 0.75, 0.25]
-    assert torch.allclose(knot_weights(9, 10**6)[:, 0], torch.ones(9), atol=1e-4)
+    assert weights[5].tolist() == pytest.approx([0.0, 0.75, 0.25])
+    assert torch.allclose(knot_weights(torch.arange(9) / 10, 10**5)[:, 0], torch.ones(9), atol=1e-4)
 
 
-@pytest.mark.parametrize(("spans", "rows"), [([], [1]), ([1], [1]), ([3], [0, 1, 2, 3, 4, 5]), ([1000], list(range(8)))])
-def test_a_step_moves_its_own_row_and_those_that_share_a_knot(track: BodyTrack, spans: list[int], rows: list[int]) -> None:
-    correction = PoseCorrection(track)
+def test_knots_follow_the_clock_whatever_the_rate_and_across_a_gap(track: BodyTrack) -> None:
+    """A gap of the clip parts what lies before it from what comes after."""
+    times = torch.tensor([0.0, 0.1, 0.2, 0.3, 2.0, 2.1, 2.2, 2.3])
+    correction = PoseCorrection(dataclasses.replace(track, times=times))
+    adam = RowAdam(correction, PoseRates(1e-2, 1e-2, 1e-2, 1e-2, [0.5]))
+    (correction.joints[1].sum() + correction.root[1].sum() + correction.shift[1].sum()).backward()
+    adam.step(torch.tensor([1]), 1.0)
+    assert (correction.joints.flatten(1) < 0).all(1).tolist() == [True] * 4 + [False] * 4
+    dense, sparse = (knot_weights(torch.arange(count) / fps, 0.24) for count, fps in ((50, 25.0), (20, 10.0)))
+    assert torch.allclose(dense[::5, :9], sparse[::2, :9], atol=1e-5)
+
+
+@pytest.mark.parametrize(("spans", "rows"), [([], [1]), ([0.0], [1]), ([0.3], [0, 1, 2, 3, 4, 5]), ([1000.0], list(range(8)))])
+def test_a_step_moves_its_own_row_and_those_that_share_a_knot(track: BodyTrack, spans: list[float], rows: list[int]) -> None:
+    correction = PoseCorrection(dataclasses.replace(track, fps=10.0))
     adam = RowAdam(correction, PoseRates(1e-2, 1e-2, 1e-2, 1e-2, spans))
     (correction.joints[1].sum() + correction.root[1].sum() + correction.shift[1].sum()).backward()
     adam.step(torch.tensor([1]), 1.0)
@@ -79,8 +91,8 @@ def test_a_step_moves_its_own_row_and_those_that_share_a_knot(track: BodyTrack, 
 def test_knots_undo_a_slow_error_in_few_visits(track: BodyTrack) -> None:
     wanted = 0.2 * torch.sin(torch.arange(track.num_frames) / track.num_frames * 3.0)
     left = []
-    for spans in ([], [4, 1000]):
-        correction = PoseCorrection(track)
+    for spans in ([], [0.4, 40.0]):
+        correction = PoseCorrection(dataclasses.replace(track, fps=10.0))
         adam = RowAdam(correction, PoseRates(4e-3, 4e-3, 4e-3, 4e-3, spans))
         for step in range(10 * track.num_frames):
             row = torch.tensor([(5 * step) % track.num_frames])
