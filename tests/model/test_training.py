@@ -20,7 +20,7 @@ from model.pose_refinement import PoseCorrection
 from model.pose_shapes import PoseShapeOptions, choose_keys, joints_around
 from model.refitting import keep_what_helps, picture_errors
 from model.training import NotFinite, Training, TrainingOptions, run_training, settle_statistics
-from model.unseen import diffuse, fill_unseen, point_visibility
+from model.unseen import fill_unseen, point_visibility
 from model.uv.atlas import UvAtlas
 from model.uv.position_maps import bake_position_maps
 from tests.conftest import ENCODER, with_shapes
@@ -206,19 +206,6 @@ def test_a_frame_that_is_not_trusted_teaches_nothing(avatar: Avatar, clip, optio
 # -------------------------------------------------------------------------------------------------------- unseen parts
 
 
-def test_colours_of_unseen_points_come_from_around_and_from_the_other_side() -> None:
-    line = np.arange(10)
-    neighbours = np.stack([np.maximum(line - 1, 0), np.minimum(line + 1, 9)], axis=1)
-    colors = np.zeros((10, 3))
-    colors[0], colors[9] = 0.0, 0.9
-    seen = np.zeros(10, bool)
-    seen[[0, 9]] = True
-    filled = diffuse(colors, seen, neighbours, line)
-    assert np.allclose(filled[:, 0], np.linspace(0, 0.9, 10), atol=2e-3)
-    mirrored = diffuse(colors, seen, np.tile(line[:, None], 2), np.full(10, 9))
-    assert np.allclose(mirrored[1:9], 0.9, atol=1e-3)
-
-
 def test_what_no_frame_shows_is_found_and_filled(trained: Avatar, clip) -> None:
     import copy
 
@@ -231,7 +218,8 @@ def test_what_no_frame_shows_is_found_and_filled(trained: Avatar, clip) -> None:
     before = avatar.attributes().albedo
     fill_unseen(avatar, weight > 0)
     after = avatar.attributes().albedo
-    assert torch.equal(after[weight > 0], before[weight > 0]) and not torch.equal(after[behind], before[behind])
+    inside = (weight > 0) & (avatar.atlas_normals_rest[:, 2] < -0.95)  # what is seen at a grazing angle, beside what is not seen, is not believed
+    assert torch.equal(after[inside], before[inside]) and not torch.equal(after[behind], before[behind])
 
 
 # ------------------------------------------------------------------------------------------------------------ stage 2
