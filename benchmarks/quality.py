@@ -41,7 +41,7 @@ from model.pose import track_pose, with_pose
 from model.pose_refinement import PoseCorrection
 from model.refitting import keep_what_helps, refine_poses
 from model.training import Training, TrainingOptions, run_training, settle_statistics
-from model.unseen import SEEN_SHARE, fill_unseen, point_visibility
+from model.unseen import fill_unseen, point_visibility
 from tasks.artifacts import ClipInfo, SubjectPaths, read_clip, read_segmentation, read_track, split_frames, subject_paths, write_json
 from tasks.bake_uv_maps import bake
 from tasks.options import options_from
@@ -225,7 +225,7 @@ def train_avatar(settings: Settings, paths: SubjectPaths, track: BodyTrack, trai
         correction.spread(frames.rows)
     refined = correction.corrected()
     avatar.note_resolution(refined, frames.rows)
-    fill_unseen(avatar, point_visibility(avatar, refined, frames.rows, refined.camera, backend=backend) > SEEN_SHARE)
+    fill_unseen(avatar, point_visibility(avatar, refined, frames.rows, refined.camera, backend=backend))
     avatar.requires_grad_(False)
     return TrainedRow(avatar, refined, training.step_number, atlas.num_points, seconds)
 

@@ -24,7 +24,8 @@ from jaxtyping import Bool, Float, Float32, UInt8
 from model.camera_motion import roomy
 
 TOE, GAMMA = 0.055, 2.4  # of sRGB's curve
-WIDTH = 160  # px, of the pictures that are compared
+PIXELS = 6000  # of the pictures that are compared
+BLOCK = 100  # frames whose lines are found at a time
 DARKEST, BRIGHTEST = 0.03, 0.97  # beyond lies what noise or the end of the scale has changed
 MIN_BACKGROUND = 0.02  # share of the picture that must be free and within that range to tell
 MIN_SEEN = 0.2  # share of the frames that must show a pixel for it to count
@@ -98,28 +99,37 @@ def _most(told: Bool[np.ndarray, "F"]) -> bool:
 
 def _fit_lines(values: Float32[np.ndarray, "F P 3"]) -> tuple[Exposure, Float[np.ndarray, "F"]]:
     """The lines, and how far the median pixel of each frame is from what they explain."""
-    gain, lift = np.ones((len(values), 3)), np.zeros((len(values), 3))
+    gain, lift, miss = (np.full((len(values), *more), start, np.float32) for more, start in (((3,), 1), ((3,), 0), ((), 0)))
+    blocks = [slice(k, k + BLOCK) for k in range(0, len(values), BLOCK)]
     for _ in range(ROUNDS):
         clip = np.nanmedian((values - lift[:, None]) / gain[:, None], axis=0)
-        off = values - (gain[:, None] * clip + lift[:, None])
-        known = np.isfinite(off)
-        weight = np.where(known, 1 / np.maximum(np.abs(off), NOISE), 0)  # of a line through medians
-        weight *= COUNTED / np.maximum(weight.sum(axis=1, keepdims=True), 1e-9)
-        x, y = np.where(known, clip, 0), np.where(known, values, 0)
-        xx, xy, x1, y1 = ((weight * each).sum(axis=1) for each in (x * x, x * y, x, y))
-        ones = COUNTED + (NOISE / LIFT_SPREAD) ** 2 * COUNTED
-        before, gain = gain, (xy * ones - x1 * y1) / np.maximum(xx * ones - x1**2, 1e-9)
-        lift = (y1 - gain * x1) / ones
-        middle = np.median(gain, axis=0)
-        gain, lift = gain / middle, lift - np.median(lift, axis=0)
+        before = gain.copy()
+        for block in blocks:
+            gain[block], lift[block], miss[block] = _fit_block(values[block], clip, gain[block], lift[block])
+        gain, lift = gain / np.median(gain, axis=0), lift - np.median(lift, axis=0)
         if np.abs(gain - before).max() < SETTLED:
             break
-    return Exposure(gain, lift), np.nanmedian(np.abs(off), axis=(1, 2))
+    return Exposure(gain, lift), miss
+
+
+def _fit_block(
+    values: Float32[np.ndarray, "F P 3"], clip: Float32[np.ndarray, "P 3"], gain: Float32[np.ndarray, "F 3"], lift: Float32[np.ndarray, "F 3"]
+) -> tuple[Float[np.ndarray, "F 3"], Float[np.ndarray, "F 3"], Float[np.ndarray, "F"]]:
+    """Better gains and lifts of some frames, and how far their median pixels are from what the given ones explain."""
+    off = values - (gain[:, None] * clip + lift[:, None])
+    known = np.isfinite(off)
+    weight = np.where(known, 1 / np.maximum(np.abs(off), NOISE), 0)  # of a line through medians
+    weight *= COUNTED / np.maximum(weight.sum(axis=1, keepdims=True), 1e-9)
+    x, y = np.where(known, clip, 0), np.where(known, values, 0)
+    xx, xy, x1, y1 = ((weight * each).sum(axis=1, dtype=np.float64) for each in (x * x, x * y, x, y))
+    ones = COUNTED * (1 + (NOISE / LIFT_SPREAD) ** 2)
+    better = (xy * ones - x1 * y1) / np.maximum(xx * ones - x1**2, 1e-9)
+    return better, (y1 - better * x1) / ones, np.nanmedian(np.abs(off), axis=(1, 2))
 
 
 def _background(image: UInt8[np.ndarray, "H W 3"], box: tuple[float, float, float, float] | None) -> Float32[np.ndarray, "P 3"]:
     """The pixels of a small picture; NaN where the person is, and where a channel is too dark or too bright."""
-    scale = min(1.0, WIDTH / image.shape[1])
+    scale = min(1.0, (PIXELS / (image.shape[0] * image.shape[1])) ** 0.5)
     size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
     small = cv2.resize(image.astype(np.float32), size, interpolation=cv2.INTER_AREA) / 255
     if box is not None:

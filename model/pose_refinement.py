@@ -20,6 +20,7 @@ from model.pose import BodyPose, track_pose, with_pose
 
 SHIFT_UNIT_M = 0.1  # a shift of 10 cm weighs like a turn of 1 rad
 SOON = 1e-9  # s, of frames that are one
+USUAL_GAP = 4.0  # frames from the trained one before to the one after, with room for one that is kept
 PLACES_EVERY = 8  # steps after which it is looked anew where feet rest
 
 
@@ -90,12 +91,14 @@ class PoseCorrection(nn.Module):
         near = (self.track.confidence[rows] * held).mean()
         place = torch.searchsorted(trained, rows)
         before, after = trained[(place - 1).clamp_min(0)], trained[(place + 1).clamp_max(len(trained) - 1)]
-        time = self.track.row_times
-        share = ((time[rows] - time[before]) / (time[after] - time[before]).clamp_min(SOON))[:, None].float()
+        time = self.track.row_times.double()
+        gap = (time[after] - time[before]).clamp_min(SOON)
+        share = ((time[rows] - time[before]) / gap)[:, None].float()
         with torch.no_grad():
             between = self.vectors(before) * (1 - share) + self.vectors(after) * share
-        fps = self.track.fps if self.track.fps == self.track.fps else REFERENCE_FPS
-        uneven = (self.vectors(rows) - between).square().mean() * (fps / REFERENCE_FPS)
+        fps = self.track.fps if self.track.fps > 0 else REFERENCE_FPS
+        near_by = (USUAL_GAP / (fps * gap)).clamp(max=1)[:, None].float()  # across a gap of the clip a motion may change
+        uneven = (near_by * (self.vectors(rows) - between).square()).mean() * (fps / REFERENCE_FPS)
         return weights.pose_prior * near + weights.pose_smooth * uneven + weights.foot_slide * self._slide(rows, weights)
 
     def _slide(self, rows: Int[Tensor, "B"], weights: LossWeights) -> Float[Tensor, ""] | float:
@@ -195,6 +198,6 @@ class RowAdam:
 def knot_weights(times: Float[Tensor, "F"], span: float) -> Float[Tensor, "F K"]:
     """How much each row moves with each knot: linear between knots every `span` seconds, in sum 1; with a span of 0 each row is a knot."""
     if not span:
-        return torch.eye(len(times))
+        return torch.eye(len(times), device=times.device)
     place = ((times - times[0]) / span).float()
-    return (1 - (place[:, None] - torch.arange(int(place[-1].ceil()) + 1)).abs()).clamp_min(0)
+    return (1 - (place[:, None] - torch.arange(int(place[-1].ceil()) + 1, device=place.device)).abs()).clamp_min(0)

@@ -1,4 +1,4 @@
-"""Parts that no training frame shows: found by their weight in the pictures, filled from the other side and from around.
+"""Parts that no training frame shows: found by their weight in the pictures, filled by what the seen ones suggest (docs/adr/0009).
 
 Axes: N surface points, P of them in one part of the body, L neighbours, F frames, J joints.
 """
@@ -20,6 +20,7 @@ from model.pose import posed_joints, track_pose
 from model.render.rasterize import rasterize
 
 SEEN_SHARE = 0.35  # a point counts as seen once some frame shows this much of the area it stands for; a grazing look is noise
+SURE_SHARE = 0.7  # the same of a point beside a hidden region: there the outline mixes it with the wall behind
 PULL, LOOSE = 0.1, 1e-6  # towards the colour that stands in, relative to one neighbour's; towards the mean, where nothing does
 SLICE = 0.012  # m, thickness of a part's slices that have one usual colour
 MIN_SEEN = 4  # points of a slice, or of a head's hair, that tell a usual colour
@@ -29,7 +30,7 @@ HEAD, NECK, NUM_BODY_JOINTS = 15, 12, 22  # SMPL's joints, in every body of its 
 TRUNK, FEET, TOES = (0, 3, 6, 9, 13, 14), (7, 8), (10, 11)  # pelvis, spine and collars; ankles; balls of the feet
 UPRIGHT = (0, *FEET, NECK, HEAD)  # parts that change from bottom to top: shoe, sock and trousers, collar and hair
 THIN = (*FEET, 20, 21)  # and wrists: parts of which little is further in than their rim
-RIM, SPECK = 3, 2  # neighbours of neighbours: how far what grazes an unseen region is not believed, and the half width of regions that count
+RIM, SPECK = 3, 2  # steps from point to neighbour: how wide the rim of a hidden region is, and the half width of regions that have one
 
 
 def point_visibility(avatar: Avatar, track: BodyTrack, rows: Int[Tensor, "F"], camera: Camera, *, backend: str) -> Float[Tensor, "N"]:
@@ -50,30 +51,39 @@ def point_visibility(avatar: Avatar, track: BodyTrack, rows: Int[Tensor, "F"], c
     return best
 
 
-def fill_unseen(avatar: Avatar, seen: Bool[Tensor, "N"]) -> None:
+def fill_unseen(avatar: Avatar, visibility: Float[Tensor, "N"]) -> Bool[Tensor, "N"]:
     """Give points that were never seen the colour that the seen ones suggest.
 
     What stands in for them (`stand_in_colors`) is laid on their place with its own changes of colour, and brought to meet the seen points
-    around without a step. Needs the free colour of each point; does nothing without it.
+    around without a step. What was seen at a grazing angle only, on the rim of a hidden region, is not believed either. Needs the free
+    colour of each point; without it nothing changes.
+
+    Args:
+        visibility: from `point_visibility`.
+
+    Returns:
+        Which points count as seen; the avatar keeps it too.
     """
+    seen = visibility > SEEN_SHARE
     avatar.seen.copy_(seen.float())
     if not avatar.options.network.texel_residual or seen.all() or not seen.any():
-        return
+        return seen
     with torch.no_grad():
         albedo = avatar.attributes().albedo
-        colors, shown, neighbours = (t.cpu().numpy() for t in (albedo, seen, avatar.atlas_neighbours))
-        thin = np.isin(parts_of_points(avatar), THIN)
-        sure = shown & ~(rim_of(~shown, neighbours) & ~thin)
-        if not sure.any():
-            return
-        filled = torch.from_numpy(blend_in(colors, sure, neighbours, stand_in_colors(avatar, colors, sure))).to(avatar.device)
+        colors, shown, grazed, neighbours = (t.cpu().numpy() for t in (albedo, seen, visibility < SURE_SHARE, avatar.atlas_neighbours))
+        parts = parts_of_points(avatar)
+        doubted = (grazed | (parts == HEAD)) & ~np.isin(parts, THIN)  # hair is frayed: its outline shows the wall wherever it is
+        sure = shown & ~(rim_of(~shown, neighbours) & doubted)
+        sure = sure if sure.any() else shown
+        filled = torch.from_numpy(blend_in(colors, sure, neighbours, stand_in_colors(avatar, colors, sure, sure & ~grazed))).to(avatar.device)
         clip = lambda c: c.clamp(0.004, 0.996)  # noqa: E731  (logits must stay finite)
         change = torch.logit(clip(filled)) - torch.logit(clip(albedo))
         avatar.texel_colors[~sure] += change[~sure]
+    return seen
 
 
 def rim_of(hidden: Bool[np.ndarray, "N"], neighbours: Int[np.ndarray, "N L"]) -> Bool[np.ndarray, "N"]:
-    """Where the surface goes out of sight for long: what is seen there was seen at a grazing angle, mixed with what lies behind."""
+    """Where the surface goes out of sight for long."""
 
     def grown(region: Bool[np.ndarray, "N"], steps: int) -> Bool[np.ndarray, "N"]:
         for _ in range(steps):
@@ -84,12 +94,17 @@ def rim_of(hidden: Bool[np.ndarray, "N"], neighbours: Int[np.ndarray, "N L"]) ->
     return grown(regions, RIM) & ~hidden
 
 
-def stand_in_colors(avatar: Avatar, colors: Float[np.ndarray, "N 3"], seen: Bool[np.ndarray, "N"]) -> list[Float[np.ndarray, "N 3"]]:
+def stand_in_colors(
+    avatar: Avatar, colors: Float[np.ndarray, "N 3"], seen: Bool[np.ndarray, "N"], clear: Bool[np.ndarray, "N"]
+) -> list[Float[np.ndarray, "N 3"]]:
     """What unseen points would rather look like, by source, the best first; NaN where a source says nothing of a point.
 
     Across: the point that mirrors it from left to right. Through: where clothes have a pattern that no place along them tells, such as checks,
     the point before or behind it. Around: clothes and limbs go around, so the usual colour of what is seen at the same place along the same
     part of the body; a print on the chest is not usual. The head: what shows on top of it and behind, for the back of a head is no face.
+
+    Args:
+        clear: which of the seen points were seen well; what is usual is told by these, where a part has some.
     """
     atlas = (avatar.atlas_points_rest, avatar.atlas_normals_rest, avatar.atlas_mirror, avatar.atlas_joints_rest, avatar.atlas_parents)
     points, normals, mirror, joints, parents = (t.cpu().numpy() for t in atlas)
@@ -101,10 +116,11 @@ def stand_in_colors(avatar: Avatar, colors: Float[np.ndarray, "N 3"], seen: Bool
     for part in np.unique(parts):
         rows = np.flatnonzero(parts == part)
         along = (points[rows] - joints[part]) @ axis_of(part, joints, parents)
+        telling = (clear if clear[rows].sum() >= MIN_SEEN else seen)[rows]
         if part == HEAD:
-            around[rows] = colors_of_hair(points[rows], colors[rows], seen[rows])
+            around[rows] = colors_of_hair(points[rows], colors[rows], telling)
             continue
-        around[rows] = colors_along(along, colors[rows], seen[rows])
+        around[rows] = colors_along(along, colors[rows], telling)
         if seen[rows].any() and np.median(np.abs(colors[rows] - around[rows])[seen[rows]]) > PATTERN:
             through[rows] = np.where((seen[behind] & (parts[behind] == part))[rows, None], colors[behind[rows]], np.nan)
     return [across, through, around]
@@ -125,7 +141,7 @@ def axis_of(part: int, joints: Float[np.ndarray, "J 3"], parents: Int[np.ndarray
     if part in UPRIGHT or not len(child):
         return np.array([0.0, 1.0, 0.0])
     along = joints[child[0]] - joints[part]
-    return along / np.linalg.norm(along)
+    return along / max(np.linalg.norm(along), 1e-9)
 
 
 def colors_along(along: Float[np.ndarray, "P"], colors: Float[np.ndarray, "P 3"], seen: Bool[np.ndarray, "P"]) -> Float[np.ndarray, "P 3"]:

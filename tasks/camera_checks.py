@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from model.camera_motion import CameraMotion, scale_similarity, steady_frame
+from model.camera_motion import CameraMotion, carry_back, scale_similarity, steady_frame
 from model.exposure import Exposure, measure_exposure
 from tasks.errors import InputError
 from tasks.settings import ExtractFramesSettings
@@ -58,8 +58,11 @@ def judge_exposure(
     moved = float(motion.moved_px[motion.worst]) / pictures[0].shape[1] if motion.known else 0.0
     if moved > SHAKING_CAMERA:
         return None, []
-    similarities = _nearest_known(motion.to_frame)
-    steady = pictures if moved <= STILL_CAMERA else (steady_frame(*each) for each in zip(pictures, similarities, strict=True))
+    steady = pictures
+    if moved > STILL_CAMERA:
+        similarities = _nearest_known(motion.to_frame)
+        steady = (steady_frame(*each) for each in zip(pictures, similarities, strict=True))
+        boxes = [box and tuple(carry_back(np.array(box).reshape(2, 2), similarity).ravel().tolist()) for box, similarity in zip(boxes, similarities, strict=True)]
     exposure = measure_exposure(steady, boxes)
     if exposure is None or np.abs(exposure.light - 1).max() <= STEADY_EXPOSURE:
         return None, []

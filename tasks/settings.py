@@ -47,9 +47,9 @@ class NetworkSection(section_of(NetworkOptions)):
 
 
 class PoseRatesSection(section_of(PoseRates)):
-    """Knots lie some time apart, or one in each row."""
+    """Knots lie some time apart, or one in each row; nearer than any two frames they would only take memory."""
 
-    spans: list[Annotated[float, Field(ge=0, allow_inf_nan=False)]]
+    spans: list[Annotated[float, Field(ge=0.02, allow_inf_nan=False)] | Annotated[float, Field(ge=0, le=0)]]
 
 
 class RatesSection(section_of(Rates)):

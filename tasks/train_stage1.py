@@ -18,7 +18,7 @@ from model.pose_refinement import PoseCorrection
 from model.refitting import keep_what_helps
 from model.training import Training, TrainingOptions, settle_statistics
 from model.training_frames import TrainingFrames
-from model.unseen import SEEN_SHARE, fill_unseen, point_visibility
+from model.unseen import fill_unseen, point_visibility
 from model.uv.atlas import UvAtlas
 from tasks.artifacts import (
     SubjectPaths,
@@ -90,8 +90,7 @@ def train(paths: SubjectPaths, track: BodyTrack, atlas: UvAtlas, frames: Trainin
     refined = correction.corrected()
     avatar.known_poses = refined.body_pose[frames.rows].to(device)
     avatar.note_resolution(refined, frames.rows)
-    seen = point_visibility(avatar, refined, frames.rows, refined.camera, backend=backend) > SEEN_SHARE
-    fill_unseen(avatar, seen)
+    seen = fill_unseen(avatar, point_visibility(avatar, refined, frames.rows, refined.camera, backend=backend))
     print(f"stage 1: {training.step_number} steps; of {len(frames.rows)} frames {int((kept == 0).sum())} keep their fitted pose, {int((kept == 0.5).sum())} half of the correction; {int((~seen).sum())} of {len(seen)} points were never seen")
     return Trained(avatar, refined, training.history)
 

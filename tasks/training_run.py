@@ -103,7 +103,7 @@ def fingerprint(section: BaseModel, frames: TrainingFrames, track: BodyTrack, *m
         digest.update(text.encode())
     for array in (frames.rows.numpy(), frames.images, frames.masks):
         digest.update(np.ascontiguousarray(array).data)
-    for tensor in (track.betas, track.global_orient, track.body_pose, track.transl, track.K, track.w2c, track.confidence, track.joint_confidence):
+    for tensor in (track.betas, track.global_orient, track.body_pose, track.transl, track.K, track.w2c, track.confidence, track.joint_confidence, track.row_times):
         digest.update(tensor.numpy().tobytes())
     for name, tensor in sorted(avatar.state_dict().items()) if avatar is not None else ():
         digest.update(name.encode() + tensor.detach().cpu().numpy().tobytes())

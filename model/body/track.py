@@ -64,10 +64,10 @@ class BodyTrack:
 
     @property
     def row_times(self) -> Float[Tensor, "F"]:
-        """When each row is, s: as it was filmed, else by the number of its frame and the rate."""
-        if self.times is not None:
+        """When each row is, s, rising: as it was filmed, else by the number of its frame and the rate."""
+        if self.times is not None and bool((self.times.diff() >= 0).all()):
             return self.times
-        return self.frame_ids / (REFERENCE_FPS if np.isnan(self.fps) else self.fps)
+        return self.frame_ids / (self.fps if self.fps > 0 else REFERENCE_FPS)
 
     @property
     def joint_confidence(self) -> Float[Tensor, "F J"]:

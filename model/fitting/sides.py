@@ -42,7 +42,7 @@ DIRECTION_UNKNOWN = 1e3  # rad
 OWN_DIRECTION = 0.35  # rad, by which bones may turn from a way's own directions while it settles
 NOTICEABLE = 0.05  # m by which a joint of the limb has to move for a way to be worth drawing
 LOST = 0.1  # m, the same of a way that takes the place of one that has been adjusted to the pictures for good
-SWITCH = 4.0  # cost of leaving the adjusted motion, and of coming back to it: no single picture can pay for both
+SWITCH = 4.0  # cost of leaving the adjusted motion, and of coming back to it: a single picture can pay for both only where the limb had leapt
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,8 @@ def bring_back(
 ) -> tuple[FitState, int]:  # fmt: skip
     """Bring back limbs that the last adjustments have lost: where one is hidden nothing holds it, and its neighbours in time swing it through the trunk.
 
-    The adjusted motion stays but where the pictures of two frames and more clearly prefer another way: the limb as it was before, or mirrored.
+    The adjusted motion stays but where the pictures of two frames and more, or of one in which the limb leaps, clearly prefer another way: the
+    limb as it was before, or mirrored.
 
     Args:
         before: the poses before those adjustments.
@@ -134,7 +135,9 @@ def best_ways(
     """Which of some poses has the limb best in each frame, by picture, prior and speed together; all else is as in the state.
 
     Args:
-        noticeable: m by which a joint of the limb has to differ from the first pose's. switch: what going from one pose to another costs by itself.
+        noticeable: m by which a joint of the limb has to differ from the first pose's.
+        switch: what going from one pose to another costs by itself. With it only pictures, and the speeds that they bring, speak for others than
+            the first.
     """
     K = len(poses)
     ways = [limb_from(state.body_pose, pose, limb) for pose in poses]
@@ -142,7 +145,11 @@ def best_ways(
     cost, outer = (t.unflatten(0, (K, -1)).transpose(0, 1) for t in limb_cost(body, seen.repeat(K), spreads, stacked, limb))
     joints = pose_skeleton(body.skeleton, stacked.betas, stacked.root, stacked.transl, stacked.body_pose).joints
     places = joints[:, list(limb.joints)].unflatten(0, (K, -1)).transpose(0, 1)
-    jumps = limb_jumps(outer, seen.times) + switch * (1 - torch.eye(K, dtype=cost.dtype))
+    jumps = limb_jumps(outer, seen.times)
+    if switch:
+        cost = torch.maximum(cost, cost[:, :1])  # another way is taken for what the pictures say, not because it is more usual
+        cost[[0, -1], 1:] += switch  # before and after the clip the first way is taken
+        jumps = jumps + switch * (1 - torch.eye(K, dtype=cost.dtype))
     return cheapest_path(cost + picture_costs(seen, state, ways, places, looks, noticeable), jumps)
 
 

@@ -201,6 +201,17 @@ def test_an_arm_that_the_last_adjustments_swung_away_comes_back(clip: Clip, scen
     assert torch.equal(found.body_pose[right], scene.truth.body_pose[right])
 
 
+def test_an_adjusted_arm_stays_where_no_picture_speaks_though_another_way_is_more_usual(clip: Clip, scene: Scene, painted) -> None:
+    avatar, look = painted
+    lost, wrong = scene.truth.body_pose.clone(), [2, 3, 4]
+    lost[wrong] = mirrored_ways(scene.body, scene.truth, LIMBS[0])[1][wrong]
+    state = dataclasses.replace(scene.truth, body_pose=lost)
+    none = TrainingFrames(clip.frames.rows[:0], clip.frames.images[:0], clip.frames.masks[:0])
+    pictures = Pictures(none, as_track(clip.track, scene.seen, state), avatar, look, "cpu")
+    found, changed = bring_back(scene.body, scene.seen, SPREADS, state, lost, pictures)
+    assert changed == 0 and torch.equal(found.body_pose, lost)
+
+
 def test_an_adjusted_arm_stays_where_no_other_way_is_drawn_better(clip: Clip, scene: Scene, painted) -> None:
     avatar, look = painted
     pictures = Pictures(clip.frames, clip.track, avatar, look, "cpu")

@@ -104,7 +104,7 @@ def test_what_follows_training_runs_apart_from_the_cpu_too(trained: Avatar, clip
     correction.spread(clip.frames.rows)
     assert float(correction.joints.detach().abs().max()) == 0
     refined = correction.corrected()
-    fill_unseen(avatar, point_visibility(avatar, refined, clip.frames.rows[:1], refined.camera, backend="auto") > 0.1)
+    fill_unseen(avatar, point_visibility(avatar, refined, clip.frames.rows[:1], refined.camera, backend="auto"))
     refine_poses(avatar.requires_grad_(False), refined, dataclasses.replace(clip.frames, rows=clip.frames.rows[:1]), steps=1, backend="auto")
     picture = Viewer(avatar, backend="auto").see(track_pose(clip.track, 1), clip.track.camera).image
     save_avatar(tmp_path / "avatar.safetensors", avatar)

@@ -9,7 +9,7 @@ import torch
 from model.avatar import Avatar, AvatarOptions
 from model.body.body_model import load_body_model
 from model.networks import NetworkOptions
-from model.unseen import SLICE, blend_in, colors_along, colors_of_hair, fill_unseen, parts_of_points, rim_of
+from model.unseen import SEEN_SHARE, SLICE, SURE_SHARE, blend_in, colors_along, colors_of_hair, fill_unseen, parts_of_points, rim_of
 from model.uv.atlas import bake_atlas, body_surface
 
 NETWORK = NetworkOptions(
@@ -101,6 +101,28 @@ def test_hands_feet_and_trunk_are_parts_by_themselves(avatar: Avatar):
     assert set(np.unique(parts)) == {0, 1, 2, 4, 5, 7, 8, 12, 15, 16, 17, 18, 19, 20, 21}
 
 
+def test_what_was_only_grazed_beside_a_hidden_region_is_not_believed(avatar: Avatar):
+    normals, parts = avatar.atlas_normals_rest.numpy(), parts_of_points(avatar)
+    facing = normals[:, 2].clip(0, 1)
+    grazed = (facing > SEEN_SHARE) & (facing < SURE_SHARE) & (parts == 0)
+    paint(avatar, np.where(grazed[:, None], 0.9, 0.2) * np.ones((len(normals), 3)))  # the wall shines through at the outline
+    seen = fill_unseen(avatar, torch.from_numpy(facing))
+    with torch.no_grad():
+        filled = avatar.attributes().albedo.numpy()
+    rim = grazed & rim_of(facing <= SEEN_SHARE, avatar.atlas_neighbours.numpy())
+    assert rim.sum() > 30 and filled[rim].mean() < 0.6 and seen.numpy()[rim].all()
+    assert np.allclose(filled[(facing > SURE_SHARE) & (parts == 0)], 0.2, atol=0.01)
+
+
+def test_where_all_that_was_seen_is_rim_it_is_believed(avatar: Avatar):
+    one = torch.zeros(len(avatar.seen))
+    one[100] = 0.5
+    with torch.no_grad():
+        before = avatar.attributes().albedo
+        fill_unseen(avatar, one)
+        assert not torch.equal(avatar.attributes().albedo, before)
+
+
 def test_a_checked_shirt_is_checked_behind_too(avatar: Avatar):
     points, normals, parts = avatar.atlas_points_rest.numpy(), avatar.atlas_normals_rest.numpy(), parts_of_points(avatar)
     truth = np.full((len(points), 3), 0.5)
@@ -108,7 +130,7 @@ def test_a_checked_shirt_is_checked_behind_too(avatar: Avatar):
     truth[parts == 0] = np.where(checks[parts == 0, None] > 0, 0.8, 0.2)
     shown = normals[:, 2] > 0.1
     paint(avatar, np.where(shown[:, None], truth, 0.3))
-    fill_unseen(avatar, torch.from_numpy(shown))
+    fill_unseen(avatar, torch.from_numpy(shown).float())
     with torch.no_grad():
         filled = avatar.attributes().albedo.numpy()
     back = (parts == 0) & (normals[:, 2] < -0.7)
@@ -124,7 +146,7 @@ def test_somebody_who_is_seen_from_the_front_gets_a_striped_back_and_dark_hair(a
     truth[parts == 15] = np.where(((head - middle)[:, 2:] < 0.02) | ((head - middle)[:, 1:2] > 0.06), 0.1, 0.7)
     shown = normals[:, 2] > 0.1
     paint(avatar, np.where(shown[:, None], truth, 0.3))
-    fill_unseen(avatar, torch.from_numpy(shown))
+    fill_unseen(avatar, torch.from_numpy(shown).float())
     with torch.no_grad():
         filled = avatar.attributes().albedo.numpy()
     back = (parts == 0) & (normals[:, 2] < -0.7)

@@ -64,6 +64,7 @@ def test_a_wrong_type_is_refused_with_what_came(values: dict, wrong: object) -> 
         ("presets.quick.train_stage1.training.frames_per_step", 0),
         ("presets.quick.train_stage1.training.checkpoint_every", 0),
         ("presets.quick.train_stage1.training.rates.poses.spans", [0.24, -1]),
+        ("presets.quick.train_stage1.training.rates.poses.spans", [1e-4]),
         ("presets.quick.train_stage1.network.width", 0),
         ("presets.quick.train_stage1.network.layers", 0),
         ("presets.quick.train_stage1.network.features", 0),
