@@ -35,6 +35,17 @@ def paint(avatar: Avatar, colors: np.ndarray) -> None:
         avatar.texel_colors += torch.logit(wanted) - torch.logit(now)
 
 
+def filled_from_the_front(avatar: Avatar, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The colours of somebody of these colours who was seen from the front alone; which points were seen, and which are the middle of the back."""
+    facing = avatar.atlas_normals_rest.numpy()[:, 2]
+    shown = facing > 0.1
+    paint(avatar, np.where(shown[:, None], truth, 0.3))
+    fill_unseen(avatar, torch.from_numpy(shown).float())
+    with torch.no_grad():
+        filled = avatar.attributes().albedo.numpy()
+    return filled, shown, (parts_of_points(avatar) == 0) & (facing < -0.7)
+
+
 def line(count: int) -> np.ndarray:
     """Who lies beside whom along a line of points."""
     at = np.arange(count)
@@ -124,16 +135,11 @@ def test_where_all_that_was_seen_is_rim_it_is_believed(avatar: Avatar):
 
 
 def test_a_checked_shirt_is_checked_behind_too(avatar: Avatar):
-    points, normals, parts = avatar.atlas_points_rest.numpy(), avatar.atlas_normals_rest.numpy(), parts_of_points(avatar)
+    points, trunk = avatar.atlas_points_rest.numpy(), parts_of_points(avatar) == 0
     truth = np.full((len(points), 3), 0.5)
     checks = (points[:, 0] // 0.08 + points[:, 1] // 0.08) % 2
-    truth[parts == 0] = np.where(checks[parts == 0, None] > 0, 0.8, 0.2)
-    shown = normals[:, 2] > 0.1
-    paint(avatar, np.where(shown[:, None], truth, 0.3))
-    fill_unseen(avatar, torch.from_numpy(shown).float())
-    with torch.no_grad():
-        filled = avatar.attributes().albedo.numpy()
-    back = (parts == 0) & (normals[:, 2] < -0.7)
+    truth[trunk] = np.where(checks[trunk, None] > 0, 0.8, 0.2)
+    filled, _, back = filled_from_the_front(avatar, truth)
     assert np.corrcoef(filled[back, 0], truth[back, 0])[0, 1] > 0.6
 
 
@@ -144,13 +150,9 @@ def test_somebody_who_is_seen_from_the_front_gets_a_striped_back_and_dark_hair(a
     head = points[parts == 15]
     middle = (head.min(axis=0) + head.max(axis=0)) / 2
     truth[parts == 15] = np.where(((head - middle)[:, 2:] < 0.02) | ((head - middle)[:, 1:2] > 0.06), 0.1, 0.7)
-    shown = normals[:, 2] > 0.1
-    paint(avatar, np.where(shown[:, None], truth, 0.3))
-    fill_unseen(avatar, torch.from_numpy(shown).float())
-    with torch.no_grad():
-        filled = avatar.attributes().albedo.numpy()
-    back = (parts == 0) & (normals[:, 2] < -0.7)
+    filled, shown, back = filled_from_the_front(avatar, truth)
     assert np.corrcoef(filled[back, 0], truth[back, 0])[0, 1] > 0.8
     assert filled[(parts == 15) & (normals[:, 2] < -0.7), 0].mean() < 0.25
-    assert np.allclose(filled[shown & (normals[:, 2] > 0.6) & (parts == 0)], truth[shown & (normals[:, 2] > 0.6) & (parts == 0)], atol=0.02)
+    inside = shown & (normals[:, 2] > 0.6) & (parts == 0)
+    assert np.allclose(filled[inside], truth[inside], atol=0.02)
     assert torch.equal(avatar.seen, torch.from_numpy(shown).float())
