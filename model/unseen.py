@@ -14,6 +14,7 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from model.avatar import Attributes, Avatar
+from model.body.body_files import BODY_JOINTS
 from model.body.track import BodyTrack
 from model.camera import Camera
 from model.pose import posed_joints, track_pose
@@ -26,7 +27,7 @@ SLICE = 0.012  # m, thickness of a part's slices that have one usual colour
 MIN_SEEN = 4  # points of a slice, or of a head's hair, that tell a usual colour
 PATTERN = 0.05  # 0..1, by which the median point of a part is off the usual colour of its slice, where slices do not tell the pattern
 HAIR_UP, HAIR_FRONT, NAPE = 0.7, -0.2, -0.4  # cosines with up, with the front and with up again, from the head's middle
-HEAD, NECK, NUM_BODY_JOINTS = 15, 12, 22  # SMPL's joints, in every body of its family; what comes after them are hands, fingers, jaw and eyes
+HEAD, NECK = 15, 12  # SMPL's joints, in every body of its family; what comes after BODY_JOINTS are hands, fingers, jaw and eyes
 TRUNK, FEET, TOES = (0, 3, 6, 9, 13, 14), (7, 8), (10, 11)  # pelvis, spine and collars; ankles; balls of the feet
 UPRIGHT = (0, *FEET, NECK, HEAD)  # parts that change from bottom to top: shoe, sock and trousers, collar and hair
 THIN = (*FEET, 20, 21)  # and wrists: parts of which little is further in than their rim
@@ -131,7 +132,7 @@ def parts_of_points(avatar: Avatar) -> Int[np.ndarray, "N"]:
     parents = avatar.atlas_parents.tolist()
     part = np.arange(len(parents))
     for joint in range(1, len(parents)):
-        part[joint] = 0 if joint in TRUNK else part[parents[joint]] if joint in TOES or joint >= NUM_BODY_JOINTS else joint
+        part[joint] = 0 if joint in TRUNK else part[parents[joint]] if joint in TOES or joint >= len(BODY_JOINTS) else joint
     return part[avatar.atlas_skin_joints[:, 0].cpu().numpy()]
 
 
