@@ -20,11 +20,11 @@ from scipy.ndimage import binary_propagation
 
 from model.fitting.mask_checks import largest_part
 from model.fitting.outline_network import outline_inputs, predict_mask
-from model.fitting.scene import Background, colour_bins, disc, learn_background, person_colours
+from model.fitting.scene import DARKEST, Background, colour_bins, disc, learn_background, person_colours
 
 NEW_COLOUR = 0.15  # share of a person's pixels whose colour was not counted on them
 UNEXPLAINED = 0.02  # share of the background's pixels that look like nothing known
-DARKEST, SHADE_DENSITY = 0.4, 0.12  # of the background's colour, in a shadow; how a shadow's density spreads over all shades
+SHADE_DENSITY = 0.12  # how a shadow's density spreads over all shades
 DOUBT = 0.05  # a coarse mask is never surer than this, since whole soles may be missing
 MAX_EVIDENCE = 5.0  # log odds that colour may add
 DEEP = 6  # px inside the coarse mask, where nothing is in doubt
@@ -95,7 +95,9 @@ def shows_background(image: UInt8[np.ndarray, "H W 3"], background: Background) 
     A coarse mask that reaches over such things is often sure of them, and their colour may be one that the person wears too. It is
     taken from where the pattern is surely seen as far as it likely is.
     """
-    colour, plate = image / np.float32(255), background.colour.astype(np.float32)
+    plate = background.colour.astype(np.float32)
+    colour = image / np.float32(255)
+    colour = colour / np.clip(cv2.blur(background.darker(colour), (PATTERN, PATTERN)), DARKEST, 1)[..., None]
 
     def around(values: Float[np.ndarray, "H W *C"]) -> Float[np.ndarray, "H W *C"]:
         return cv2.blur(values, (PATTERN, PATTERN), borderType=cv2.BORDER_REFLECT)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, Shaped, UInt8
 from scipy.ndimage import gaussian_filter
 
 BINS = 24  # per channel, of the person's colours
@@ -18,7 +18,8 @@ BIN_BLUR = 0.7  # bins
 PLATE_NOISE = 0.025  # 0..1, compression and flicker of a background pixel
 NEIGHBOURHOOD = 20  # px, around a place that the clip never shows, which tell what it looks like
 NEARBY, MIN_NEARBY = 0.6, 0.05  # how much that is trusted, and the share of the neighbourhood that must be seen
-LIT = 0.93  # of the background's colour, below which a pixel lies in shadow
+LIT, DARKEST = 0.93, 0.4  # of the background's colour: below which a pixel lies in shadow, and the deepest shadow
+BRIGHTEST = 0.1  # share of the frames whose light is the full one, where shadows come and go
 SHADED_AROUND = 41  # px, window in which the share of shaded pixels is taken
 SHADED_START, SHADED_RANGE = (0.02, 0.3), (0.002, 0.3)  # pixels in shadow and in all, counted beforehand; smallest and largest share
 SURE = 0.05  # coarse masks within this of 0 or 1, away from the edge, are taken at their word
@@ -35,22 +36,40 @@ def background_plate(
         radius: how far from a mask a pixel must be to count as free.
 
     Returns:
-        The background, and where it is known: seen often enough, and of one colour.
+        The background in full light, and where it is known: seen often enough, and of one colour but for shadows.
     """
-    grown = np.stack([cv2.dilate(mask, disc(radius)) for mask in masks])
-    free = grown < SURE
-    count = free.sum(axis=0)
-    middle = np.maximum(count - 1, 0)[None, ..., None] // 2
-
-    def median(values: np.ndarray) -> np.ndarray:
-        hidden_last = np.sort(np.where(free[..., None], values, 999), axis=0)
-        return np.take_along_axis(hidden_last, middle, axis=0)[0]
-
+    free = np.stack([cv2.dilate(mask, disc(radius)) for mask in masks]) < SURE
     values = images.astype(np.int16)
-    plate = median(values)
-    spread = median(np.abs(values - plate)).max(axis=-1)
-    known = (count >= MIN_SEEN) & (spread <= MAX_SPREAD * 255)
-    return np.where(known[..., None], plate, 0).astype(np.float32) / 255, known
+    plate = _median(values, free)
+    often = free.sum(axis=0) >= MIN_SEEN
+    known = often & (_median(np.abs(values - plate), free).max(axis=-1) <= MAX_SPREAD * 255)
+    plate = plate.astype(np.float32) / 255
+    changing = often & ~known
+    plate[changing], known[changing] = _in_full_light(images[:, changing] / np.float32(255), free[:, changing])
+    return np.where(known[..., None], plate, 0), known
+
+
+def _in_full_light(
+    values: Float[np.ndarray, "F N 3"], free: Bool[np.ndarray, "F N"]
+) -> tuple[Float[np.ndarray, "N 3"], Bool[np.ndarray, "N"]]:
+    """The colour of pixels where no shadow falls on them, and for which of them shadows are all that changes.
+
+    Args:
+        free: the frames in which each shows the background.
+    """
+    brightness = np.where(free, values.sum(axis=-1), 0)
+    place = np.round(BRIGHTEST * free.sum(axis=0)).astype(int)
+    lit = free & (brightness >= LIT * np.take_along_axis(-np.sort(-brightness, axis=0), place[None], axis=0))
+    plate = _median(values, lit)
+    share = np.clip((values * plate).sum(axis=-1) / np.maximum((plate**2).sum(axis=-1), 1e-4), DARKEST, 1)
+    spread = _median(np.abs(values - share[..., None] * plate), free).max(axis=-1)
+    return plate, (lit.sum(axis=0) >= MIN_SEEN) & (spread <= MAX_SPREAD)
+
+
+def _median(values: Shaped[np.ndarray, "F *B 3"], counted: Bool[np.ndarray, "F *B"]) -> Shaped[np.ndarray, "*B 3"]:
+    """The lower median over the frames that count; anything where none does."""
+    middle = np.maximum(counted.sum(axis=0) - 1, 0)[None, ..., None] // 2
+    return np.take_along_axis(np.sort(np.where(counted[..., None], values, 999), axis=0), middle, axis=0)[0]
 
 
 def person_colours(images: UInt8[np.ndarray, "F H W 3"], masks: Float[np.ndarray, "F H W"]) -> Float[np.ndarray, "K K K"]:

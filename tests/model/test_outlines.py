@@ -37,6 +37,18 @@ def test_the_background_is_seen_where_the_person_steps_aside():
     assert np.allclose(plate[known], scene[known] / 255)
 
 
+def test_a_place_on_which_shadows_come_and_go_is_known_in_full_light_and_one_that_changes_is_not():
+    rng = np.random.default_rng(6)
+    scene = rng.integers(90, 200, (60, 90, 3), dtype=np.uint8)
+    images, masks = np.repeat(scene[None], 12, axis=0), np.zeros((12, 60, 90), np.float32)
+    shade = np.tile([1.0, 0.5, 0.8, 0.65], 3)[:, None, None, None]
+    images[:, 30:50, :40] = np.rint(shade * images[:, 30:50, :40])
+    images[:, 30:50, 60:] = rng.integers(90, 200, (12, 20, 30, 3))  # a screen
+    plate, known = background_plate(images, masks, radius=2)
+    assert known[:, :60].all() and np.abs(plate - scene / 255)[:, :60].max() < 1e-6
+    assert known[30:50, 60:].mean() < 0.1
+
+
 def test_colour_mends_the_outline_where_the_background_is_known_and_nowhere_else():
     rng = np.random.default_rng(3)
     scene = np.broadcast_to(rng.integers(60, 90, (1, 90, 1), dtype=np.uint8), (60, 90, 3)).copy()
@@ -124,14 +136,15 @@ def test_the_network_is_followed_as_far_as_the_background_is_known(monkeypatch: 
     assert np.flatnonzero(fine[60] > 0.5)[[0, -1]].tolist() == [60 - px, 99 + px]
 
 
-def test_a_thing_of_the_background_that_shows_its_pattern_is_taken_out_of_a_sure_mask():
+@pytest.mark.parametrize("shade", [1.0, 0.6])
+def test_a_thing_of_the_background_that_shows_its_pattern_is_taken_out_of_a_sure_mask(shade: float):
     wall, person = np.full((120, 160, 3), 150, np.uint8), np.zeros((120, 160), np.float32)
     for row in range(32, 80, 8):
         cv2.line(wall, (92, row), (130, row), (40, 40, 40), 2)  # the slats of a chair's back
     person[20:110, 50:90] = 1
     coarse = person.copy()
     coarse[30:80, 90:125] = 1  # sure of the chair
-    image = np.where(person[..., None] > 0.5, np.uint8([60, 60, 130]), wall)
+    image = np.where(person[..., None] > 0.5, np.uint8([60, 60, 130]), (shade * wall).astype(np.uint8))
     image[50:53, 55:85] = 40  # a dark stripe of the person's own
     colours = person_colours(image[None], person[None])
     with_pattern = decide_outline(image, coarse, background=known_place(wall), colours=colours)
