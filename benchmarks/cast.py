@@ -14,6 +14,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,7 @@ from tasks.extract_frames import check_length, choose_lens, describe_clip, find_
 from tasks.fit_smpl import KNOWN_FOCAL_SPREAD, describe, detect, draw_sheet, fit, read_inputs, scenes_of, see, spreads_of, track_of
 from tasks.fit_state import write_fit_state
 from tasks.make_demo import make_demo
+from tasks.picture_borders import shown_pixels
 from tasks.refine_fit import refine
 from tasks.segment_person import judge_masks, segment_clip, write_masks
 from tasks.settings import Settings
@@ -175,7 +177,7 @@ def _extract(member: Member, settings: Settings) -> None:
 def _segment(member: Member, settings: Settings) -> None:
     clip = read_clip(member.paths)
     images = np.stack([read_frame(member.paths, frame) for frame in clip.frame_ids])
-    found = segment_clip(images, settings.segment_person, guides=clip.boxes, crowded=clip.people > 1)
+    found = segment_clip(images, settings.segment_person, guides=clip.boxes, crowded=clip.people > 1, shown=partial(shown_pixels, clip))
     masks, segmentation = judge_masks(found, clip, settings.segment_person)
     write_masks(member.paths, masks, found.people, clip, segmentation)
 

@@ -97,23 +97,54 @@ def corner_shift(similarities: Float[np.ndarray, "*B 2 3"], height: int, width: 
     return np.linalg.norm(carried - corners[:, :2], axis=-1).max(axis=-1)
 
 
-def steady_frame(image: UInt8[np.ndarray, "H W 3"], to_frame: Float[np.ndarray, "2 3"]) -> UInt8[np.ndarray, "H W 3"]:
-    """Lay a frame on the reference frame; what it does not show repeats its border."""
-    size = image.shape[1::-1]
-    return cv2.warpAffine(image, to_frame, size, flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE)
+def steady_frame(
+    image: UInt8[np.ndarray, "h w 3"], to_frame: Float[np.ndarray, "3 3"], size: tuple[int, int] | None = None, *, black: bool = False
+) -> UInt8[np.ndarray, "H W 3"]:
+    """Lay a frame on the picture from whose pixels a homography leads to its own; what it does not show repeats its border.
+
+    Args:
+        size: width and height of that picture, px; None: the frame's.
+        black: what the frame does not show is black.
+    """
+    border = cv2.BORDER_CONSTANT if black else cv2.BORDER_REPLICATE
+    return cv2.warpPerspective(image, to_frame, size or image.shape[1::-1], flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP, borderMode=border)
 
 
-def scale_similarity(similarity: Float[np.ndarray, "*B 2 3"], scale: float) -> Float[np.ndarray, "*B 2 3"]:
-    """The same movement in a picture of `scale` times the size; both speak of pixel indices, whose origin is a pixel's centre."""
-    linear = similarity[..., :2]
-    middle = np.full(2, 0.5)
-    shift = similarity[..., 2] + middle - linear @ middle  # in coordinates whose origin is the picture's corner
-    return np.concatenate([linear, (scale * shift - middle + linear @ middle)[..., None]], axis=-1)
+def homography_of(similarity: Float[np.ndarray, "*B 2 3"]) -> Float[np.ndarray, "*B 3 3"]:
+    """The same movement with a third row."""
+    last = np.broadcast_to([0.0, 0.0, 1.0], (*similarity.shape[:-2], 1, 3))
+    return np.concatenate([similarity, last], axis=-2)
 
 
-def carry_back(points: Float[np.ndarray, "*B 2"], to_frame: Float[np.ndarray, "2 3"]) -> Float[np.ndarray, "*B 2"]:
+def of_coordinates(homography: Float[np.ndarray, "*B 3 3"]) -> Float[np.ndarray, "*B 3 3"]:
+    """The same movement of coordinates with pixels' centres at +0.5, from one of pixel indices."""
+    to_index, to_coordinate = np.eye(3), np.eye(3)
+    to_index[:2, 2], to_coordinate[:2, 2] = -0.5, 0.5
+    return to_coordinate @ homography @ to_index
+
+
+def scale_homography(homography: Float[np.ndarray, "*B 3 3"], scale: float) -> Float[np.ndarray, "*B 3 3"]:
+    """The same movement of pixel indices in pictures of `scale` times the size."""
+    larger = np.array([[scale, 0, (scale - 1) / 2], [0, scale, (scale - 1) / 2], [0, 0, 1]])
+    return larger @ homography @ np.linalg.inv(larger)
+
+
+def carry(homography: Float[np.ndarray, "*B 3 3"], points: Float[np.ndarray, "*B P 2"]) -> Float[np.ndarray, "*B P 2"]:
+    """Where a homography takes points."""
+    carried = points @ np.swapaxes(homography[..., :2], -1, -2) + homography[..., None, :, 2]
+    return carried[..., :2] / carried[..., 2:]
+
+
+def carry_back(points: Float[np.ndarray, "P 2"], to_frame: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "P 2"]:
     """Where points of a frame (px, centres at +0.5) lie in the steadied one."""
-    return (points - 0.5 - to_frame[:, 2]) @ np.linalg.inv(to_frame[:, :2]).T + 0.5
+    return carry(np.linalg.inv(of_coordinates(to_frame)), points)
+
+
+def carry_box_back(box: tuple[float, float, float, float], to_frame: Float[np.ndarray, "3 3"]) -> tuple[float, float, float, float]:
+    """The box around where a frame's box (x0, y0, x1, y1, px) lies in the steadied one."""
+    x0, y0, x1, y1 = box
+    corners = carry_back(np.array([[x0, y0], [x1, y0], [x0, y1], [x1, y1]]), to_frame)
+    return (*corners.min(axis=0).tolist(), *corners.max(axis=0).tolist())
 
 
 def roomy(box: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
@@ -123,6 +154,25 @@ def roomy(box: tuple[float, float, float, float]) -> tuple[float, float, float, 
     return x0 - room, y0 - room, x1 + room, y1 + room
 
 
+def follow_points(
+    before: UInt8[np.ndarray, "H W"], now: UInt8[np.ndarray, "H W"], points: Float[np.ndarray, "P 2"], expected: Float[np.ndarray, "P 2"],
+    box: tuple[float, float, float, float] | None,
+) -> tuple[Float[np.ndarray, "Q 2"], Float[np.ndarray, "Q 2"]]:  # fmt: skip
+    """Points of one frame that are found in another, outside of the person there, and found again on the way back; where they are in either.
+
+    Args:
+        expected: where they are looked for first.
+    """
+    if not len(points):
+        return points, points
+    flow = dict(winSize=PATCH, maxLevel=4, criteria=(cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 30, 0.01))
+    moved, status, _ = cv2.calcOpticalFlowPyrLK(before, now, points, expected.astype(np.float32), flags=cv2.OPTFLOW_USE_INITIAL_FLOW, **flow)
+    back, again, _ = cv2.calcOpticalFlowPyrLK(now, before, moved, points.copy(), flags=cv2.OPTFLOW_USE_INITIAL_FLOW, **flow)
+    returns = np.linalg.norm(back - points, axis=1) < TOLERANCE
+    kept = (status.ravel() == 1) & (again.ravel() == 1) & returns & ~_within(moved, box)
+    return points[kept], moved[kept]
+
+
 def _match(
     before: UInt8[np.ndarray, "H W"], now: UInt8[np.ndarray, "H W"], points: Float[np.ndarray, "P 2"],
     guess: Float[np.ndarray, "2 3"], box: tuple[float, float, float, float] | None,
@@ -130,19 +180,12 @@ def _match(
     """The similarity by which most background points moved; None where there is no such majority."""
     if len(points) < MIN_POINTS:
         return None
-    expected = (points @ guess[:, :2].T + guess[:, 2]).astype(np.float32)
-    flow = dict(winSize=PATCH, maxLevel=4, criteria=(cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 30, 0.01))
-    moved, status, _ = cv2.calcOpticalFlowPyrLK(before, now, points, expected.copy(), flags=cv2.OPTFLOW_USE_INITIAL_FLOW, **flow)
-    back, again, _ = cv2.calcOpticalFlowPyrLK(now, before, moved, points.copy(), flags=cv2.OPTFLOW_USE_INITIAL_FLOW, **flow)
-    returns = np.linalg.norm(back - points, axis=1) < TOLERANCE
-    kept = (status.ravel() == 1) & (again.ravel() == 1) & returns & ~_within(moved, box)
-    if kept.sum() < MIN_POINTS:
+    points, moved = follow_points(before, now, points, points @ guess[:, :2].T + guess[:, 2], box)
+    if len(points) < MIN_POINTS:
         return None
     cv2.setRNGSeed(0)
-    similarity, agree = cv2.estimateAffinePartial2D(
-        points[kept], moved[kept], method=cv2.RANSAC, ransacReprojThreshold=TOLERANCE, maxIters=500, refineIters=10
-    )
-    if similarity is None or agree.sum() < max(MIN_POINTS, MIN_AGREEMENT * kept.sum()):
+    similarity, agree = cv2.estimateAffinePartial2D(points, moved, method=cv2.RANSAC, ransacReprojThreshold=TOLERANCE, maxIters=500, refineIters=10)
+    if similarity is None or agree.sum() < max(MIN_POINTS, MIN_AGREEMENT * len(points)):
         return None
     return similarity
 

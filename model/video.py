@@ -11,6 +11,8 @@ import cv2
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
+from model.camera_motion import steady_frame
+
 MAX_GROWTH = 2.0  # a square around a walking person gets at most this many times the pixels per side
 EVEN = 8  # px; sides are multiples of this
 LEAST_GAP = 0.1  # of the usual time between frames; one that comes sooner shows the same moment again
@@ -80,15 +82,28 @@ class Window:
         shift = np.array([[1.0, 0, -self.x0], [0, 1.0, -self.y0], [0, 0, 1]])
         return np.diag([self.scale, self.scale, 1.0]) @ shift @ K
 
-    def cut(self, image: UInt8[np.ndarray, "H W C"]) -> UInt8[np.ndarray, "R R C"]:
-        """Cut the square out; what lies beyond the picture repeats its border."""
+    def cut(self, image: UInt8[np.ndarray, "H W C"], to_frame: Float[np.ndarray, "3 3"] | None = None) -> UInt8[np.ndarray, "R R C"]:
+        """Cut the square out; what lies beyond the picture repeats its border.
+
+        Args:
+            to_frame: the homography to the picture's pixels from those that the square speaks of; None: they are the same.
+        """
+        square = self._inside(image) if to_frame is None else steady_frame(image, to_frame @ self._corner, (self.side, self.side))
+        how = cv2.INTER_AREA if self.resolution < self.side else cv2.INTER_CUBIC
+        return cv2.resize(square, (self.resolution, self.resolution), interpolation=how)
+
+    @property
+    def _corner(self) -> Float[np.ndarray, "3 3"]:
+        """From the square's pixels to the source's."""
+        return np.array([[1.0, 0, self.x0], [0, 1.0, self.y0], [0, 0, 1]])
+
+    def _inside(self, image: UInt8[np.ndarray, "H W C"]) -> UInt8[np.ndarray, "S S C"]:
+        """The square in source pixels."""
         height, width = image.shape[:2]
         x1, y1 = self.x0 + self.side, self.y0 + self.side
         inside = image[np.clip(self.y0, 0, height - 1) : np.clip(y1, 1, height), np.clip(self.x0, 0, width - 1) : np.clip(x1, 1, width)]
         beyond = [max(0, -self.y0), max(0, y1 - height), max(0, -self.x0), max(0, x1 - width)]
-        square = cv2.copyMakeBorder(inside, *beyond, cv2.BORDER_REPLICATE) if any(beyond) else inside
-        how = cv2.INTER_AREA if self.resolution < self.side else cv2.INTER_CUBIC
-        return cv2.resize(square, (self.resolution, self.resolution), interpolation=how)
+        return cv2.copyMakeBorder(inside, *beyond, cv2.BORDER_REPLICATE) if any(beyond) else inside
 
 
 def window_around(boxes: Float[np.ndarray, "F 4"], *, margin: float, resolution: int) -> Window:

@@ -200,8 +200,10 @@ class ClipInfo:
         people: the most people that were seen at once.
         dataset: of a published dataset's folder: kind, subject, digest, and the frame ids of its split (train, heldout; None where
             none is published); None for a video.
-        to_filmed: for each kept frame the similarity [2, 3] from the picture that `crop` speaks of, steadied where the camera shook,
-            to the video's own, px; None where there is no such video (a dataset, a bent lens made straight).
+        to_filmed: for each kept frame the homography [3, 3] from the picture that `crop` speaks of, steadied where the camera shook or
+            turned, to the video's own, px, made straight where its lens bends; None where there is no video (a dataset).
+        straightened: whether a bent lens's pictures were made straight.
+        turned: degrees by which the camera turned on the spot; 0 where it did not.
         exposure: for each kept frame the factor on each channel's linear light, relative to the clip's median, that was taken out of
             it; None where the frames are as they were filmed.
     """
@@ -228,6 +230,8 @@ class ClipInfo:
     to_filmed: list[list[list[float]]] | None = None
     focal_from_file: bool = False
     exposure: list[list[float]] | None = None
+    straightened: bool = False
+    turned: float = 0.0
 
     @property
     def K(self) -> Float[np.ndarray, "3 3"]:

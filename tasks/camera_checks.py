@@ -1,14 +1,17 @@
-"""What the camera did while it filmed: whether it moved, and whether it corrected its exposure; what is undone, and what is refused.
+"""What the camera did while it filmed: whether it moved or turned, and whether it corrected its exposure; what is undone, and what is refused.
 
 Axes: F sampled frames, h x w pixels of the small pictures that the person is looked for in.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from model.camera_motion import CameraMotion, carry_back, scale_similarity, steady_frame
+from model.camera_motion import CameraMotion, carry_box_back, homography_of, scale_homography, steady_frame
+from model.camera_turns import CameraTurns, measure_turns
 from model.exposure import Exposure, measure_exposure
 from tasks.errors import InputError
 from tasks.settings import ExtractFramesSettings
@@ -16,53 +19,94 @@ from tasks.video_file import VideoFile
 
 STILL_CAMERA = 0.001  # of the width, that the picture's corners may move on a tripod: compression and wind; 1.3 px of 1280
 SHAKING_CAMERA = 0.05  # of the width, up to which a camera held by hand is steadied
+WIDEST_TURN = 60.0  # degrees, up to which a camera that turns on the spot is followed: a flat picture of more is mostly its sides
+TOLD_FOCAL = 0.02  # standard error as a share, up to which a focal length that a turn tells is as good as given
 STEADY_EXPOSURE = 0.03  # of the light, that a frame may be off the clip's median: compression and flicker; a level of 255 in mid-grey
 
 
+@dataclass(frozen=True)
+class CameraPath:
+    """What the camera did while it filmed.
+
+    Attributes:
+        to_frame: the homography from the steadied picture's pixels to those of each sample as it was filmed; None for a still camera.
+        notes: what to tell the user.
+        moves: whether it moved in a way that is not undone, and the user allows that.
+        turned: degrees by which it turned on the spot; 0 where it did not.
+        focal_px: what the turn tells of the focal length, px of the video; None where it tells nothing new.
+        focal_told: whether that is as good as given.
+    """
+
+    to_frame: Float[np.ndarray, "F 3 3"] | None
+    notes: list[str]
+    moves: bool = False
+    turned: float = 0.0
+    focal_px: float | None = None
+    focal_told: bool = False
+
+
 def judge_camera(
-    motion: CameraMotion, width: int, scale: float, video: VideoFile, indices: Int[np.ndarray, "F"], settings: ExtractFramesSettings
-) -> tuple[Float[np.ndarray, "F 2 3"] | None, list[str]]:
-    """Whether the camera stood still; how to steady it where it shook a little; and what to tell the user.
+    motion: CameraMotion, pictures: list[UInt8[np.ndarray, "h w 3"]], boxes: list[tuple[float, float, float, float] | None], video: VideoFile,
+    indices: Int[np.ndarray, "F"], settings: ExtractFramesSettings, *, focal_px: float, focal_known: bool,
+) -> CameraPath:  # fmt: skip
+    """Whether the camera stood still; how to steady it where it shook a little or turned on the spot; and what to tell the user.
 
     Args:
-        width: of the small pictures that the motion was measured on, px. scale: their size over the video's.
+        pictures, boxes: the samples, small, and the person in them.
+        focal_px: of the video, px, or a guess.
 
     Raises:
         InputError: it moved more than can be steadied.
     """
+    width = pictures[0].shape[1]
+    scale = width / video.width
     if not motion.known:
-        return None, ["the background shows too little to tell whether the camera stood still"]
+        return CameraPath(None, ["the background shows too little to tell whether the camera stood still"])
     moved = float(motion.moved_px[motion.worst])
     if moved <= STILL_CAMERA * width:
-        return None, []
+        return CameraPath(None, [])
     said = f"the background lies up to {moved / scale:.0f} px ({moved / width:.1%} of the width) off where it is in the middle of the clip"
     if moved > SHAKING_CAMERA * width:
+        turns = measure_turns(pictures, boxes, focal_px=scale * focal_px, focal_known=focal_known)
+        if turns is not None and turns.degrees <= WIDEST_TURN:
+            return _turned(turns, video, scale, focal_known)
         if settings.allow_moving_camera:
-            return None, [f"{said}: the camera moves, and the avatar suffers for it (extract_frames.allow_moving_camera)"]
+            return CameraPath(None, [f"{said}: the camera moves, and the avatar suffers for it (extract_frames.allow_moving_camera)"], moves=True)
+        how = "it is carried or zooms, or its background tells too little" if turns is None else f"it turns by {turns.degrees:.0f} degrees, expected at most {WIDEST_TURN:.0f}"
         raise InputError(
             f"the camera of {video.path} moves: {said}, most of all at {video.times[indices[motion.worst]]:.1f} s, expected at most "
-            f"{SHAKING_CAMERA:.0%}; film from a tripod or with the telephone leant on something, without zooming, cut the video to "
+            f"{SHAKING_CAMERA:.0%}, or a camera that only turns on the spot: {how}; film from a tripod or with the telephone leant on something, without zooming, cut the video to "
             f"a part where the camera stands still, or set extract_frames.allow_moving_camera: true to go on all the same"
         )
-    to_frame = scale_similarity(_nearest_known(motion.to_frame), 1 / scale)
-    return to_frame, [f"the camera shook ({said}): the frames are steadied on the background"]
+    to_frame = scale_homography(homography_of(_nearest_known(motion.to_frame)), 1 / scale)
+    return CameraPath(to_frame, [f"the camera shook ({said}): the frames are steadied on the background"])
+
+
+def _turned(turns: CameraTurns, video: VideoFile, scale: float, focal_known: bool) -> CameraPath:
+    """What is made of a camera that turned."""
+    said = f"the camera turned by {turns.degrees:.0f} degrees: the frames are laid on the picture of one that stands still"
+    to_frame = turns.homographies(1 / scale, (video.width / 2 - 0.5, video.height / 2 - 0.5))
+    if focal_known:
+        return CameraPath(to_frame, [said], turned=turns.degrees)
+    focal_px = turns.focal_px / scale
+    said += f"; the turn tells its focal length, {focal_px:.0f} px of the video within {turns.focal_error:.0%}"
+    return CameraPath(to_frame, [said], turned=turns.degrees, focal_px=focal_px, focal_told=turns.focal_error <= TOLD_FOCAL)
 
 
 def judge_exposure(
-    pictures: list[UInt8[np.ndarray, "h w 3"]], boxes: list[tuple[float, float, float, float] | None], motion: CameraMotion, settings: ExtractFramesSettings
+    pictures: list[UInt8[np.ndarray, "h w 3"]], boxes: list[tuple[float, float, float, float] | None], camera: CameraPath, video: VideoFile, settings: ExtractFramesSettings
 ) -> tuple[Exposure | None, list[str]]:
     """How the camera changed exposure and white balance, where that is worth evening out, and what to tell the user.
 
     A background that goes by tells nothing of it: what a frame shows there is not what another one shows.
     """
-    moved = float(motion.moved_px[motion.worst]) / pictures[0].shape[1] if motion.known else 0.0
-    if moved > SHAKING_CAMERA:
+    if camera.moves:
         return None, []
     steady = pictures
-    if moved > STILL_CAMERA:
-        similarities = _nearest_known(motion.to_frame)
-        steady = (steady_frame(*each) for each in zip(pictures, similarities, strict=True))
-        boxes = [box and tuple(carry_back(np.array(box).reshape(2, 2), similarity).ravel().tolist()) for box, similarity in zip(boxes, similarities, strict=True)]
+    if camera.to_frame is not None:
+        to_frame = scale_homography(camera.to_frame, pictures[0].shape[1] / video.width)
+        steady = (steady_frame(*each, black=True) for each in zip(pictures, to_frame, strict=True))
+        boxes = [box and carry_box_back(box, homography) for box, homography in zip(boxes, to_frame, strict=True)]
     exposure = measure_exposure(steady, boxes)
     if exposure is None or np.abs(exposure.light - 1).max() <= STEADY_EXPOSURE:
         return None, []

@@ -13,13 +13,13 @@ import cv2
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from model.camera_motion import carry_back, measure_camera, steady_frame
+from model.camera_motion import carry_back, carry_box_back, measure_camera, of_coordinates
 from model.exposure import Exposure
 from model.fitting.landmarks import MissingDetectorError, NobodyThereError, PoseLandmarks, track_clip
 from model.lens import Lens
 from model.video import Window, sample_times, window_around
 from tasks.artifacts import ClipInfo, SubjectPaths, frame_name, subject_paths, timed, write_image, write_json
-from tasks.camera_checks import judge_camera, judge_exposure
+from tasks.camera_checks import CameraPath, judge_camera, judge_exposure
 from tasks.datasets.frames import dataset_at, extract_dataset
 from tasks.errors import InputError, run_stage
 from tasks.progress import progress_bar
@@ -39,14 +39,14 @@ class Found:
     Attributes:
         indices: source frame of each sample.
         people: landmarks in source px, in the steadied picture; None where nobody was found.
-        to_frame: the similarity from the steadied picture to each sample as it was filmed; None for a still camera.
-        notes: what a user should know of the camera.
+        camera: what it did meanwhile.
+        notes: what a user should know of its exposure.
         exposure: how each sample was taken, relative to the median; None where they stay as they are.
     """
 
     indices: Int[np.ndarray, "F"]
     people: list[PoseLandmarks | None]
-    to_frame: Float[np.ndarray, "F 2 3"] | None
+    camera: CameraPath
     notes: list[str]
     exposure: Exposure | None = None
 
@@ -136,12 +136,13 @@ def find_person(video: VideoFile, lens: Lens | None, settings: ExtractFramesSett
     check_presence(video, people, settings)
     boxes = [p and p.box for p in people]
     motion = measure_camera(pictures, boxes)
-    to_frame, notes = judge_camera(motion, pictures[0].shape[1], scale, video, indices, settings)
-    exposure, more_notes = judge_exposure(pictures, boxes, motion, settings)
+    focal = settings.focal_px or video.focal_px
+    camera = judge_camera(motion, pictures, boxes, video, indices, settings, focal_px=focal or _guess_focal(video), focal_known=focal is not None)
+    exposure, notes = judge_exposure(pictures, boxes, camera, video, settings)
     people = [p and _scaled(p, 1 / scale) for p in people]
-    if to_frame is not None:
-        people = [p and _steadied(p, similarity) for p, similarity in zip(people, to_frame, strict=True)]
-    return Found(indices, people, to_frame, notes + more_notes, exposure)
+    if camera.to_frame is not None:
+        people = [p and _steadied(p, to_frame) for p, to_frame in zip(people, camera.to_frame, strict=True)]
+    return Found(indices, people, camera, notes, exposure)
 
 
 def follow_person(
@@ -204,7 +205,7 @@ def describe_clip(
     boxes = np.array([p.box for _, p in kept])
     window = window_around(boxes, margin=settings.margin, resolution=settings.resolution)
     focal = settings.focal_px or video.focal_px
-    K = _intrinsics(focal or GUESSED_FOCAL * max(video.width, video.height), video)
+    K = _intrinsics(focal or found.camera.focal_px or _guess_focal(video), video)
     K = window.intrinsics(K)
     in_window = window.to_window(boxes.reshape(-1, 2, 2)).reshape(-1, 4)
     times = video.times[[i for i, _ in kept]]
@@ -221,15 +222,17 @@ def describe_clip(
         resolution=window.resolution,
         crop=[float(window.x0), float(window.y0), float(window.side)],
         focal_px=float(K[0, 0]),
-        focal_known=focal is not None,
+        focal_known=focal is not None or found.camera.focal_told,
         cx=float(K[0, 2]),
         cy=float(K[1, 2]),
         boxes=in_window.tolist(),
         dropped={str(int(i)): "no person found" for i, p in zip(found.indices, found.people, strict=True) if p is None},
-        notes=notes + _pixel_notes(video) + found.notes + _notes(found, in_window, window),
+        notes=notes + _pixel_notes(video) + found.camera.notes + found.notes + _notes(found, in_window, window),
         people=1 + max(p.others for _, p in kept),
         focal_from_file=settings.focal_px is None and video.focal_px is not None,
-        to_filmed=None if settings.distortion is not None else to_filmed(found),
+        to_filmed=to_filmed(found),
+        straightened=settings.distortion is not None,
+        turned=found.camera.turned,
         exposure=None if found.exposure is None else [found.exposure[k].light.tolist() for k, p in enumerate(found.people) if p is not None],
     )
     return clip, window
@@ -245,11 +248,9 @@ def _pixel_notes(video: VideoFile) -> list[str]:
 def to_filmed(found: Found) -> list[list[list[float]]]:
     """From the steadied picture to the video's, for each frame that shows the person."""
     kept = [k for k, person in enumerate(found.people) if person is not None]
-    if found.to_frame is None:
-        return np.tile(np.eye(2, 3), (len(kept), 1, 1)).tolist()
-    to_frame = found.to_frame[kept].copy()
-    to_frame[:, :, 2] += 0.5 - 0.5 * to_frame[:, :, :2].sum(2)  # from pixel indices to coordinates with centres at +0.5
-    return to_frame.tolist()
+    if found.camera.to_frame is None:
+        return np.tile(np.eye(3), (len(kept), 1, 1)).tolist()
+    return of_coordinates(found.camera.to_frame[kept]).tolist()
 
 
 def write_frames(
@@ -262,8 +263,8 @@ def write_frames(
         frames = _decoded(video, lens, indices, "writing frames")
         for frame_id, index, frame in zip(clip.frame_ids, clip.source_frames, frames, strict=True):
             even = frame if found.exposure is None else found.exposure[row_of[index]].even(frame)
-            steady = even if found.to_frame is None else steady_frame(even, found.to_frame[row_of[index]])
-            write_image(folder / frame_name(frame_id), window.cut(steady))
+            to_frame = None if found.camera.to_frame is None else found.camera.to_frame[row_of[index]]
+            write_image(folder / frame_name(frame_id), window.cut(even, to_frame))
         write_json(folder / "clip.json", vars(clip))
 
 
@@ -286,15 +287,18 @@ def _scaled(person: PoseLandmarks, scale: float) -> PoseLandmarks:
     return replace(person, points=person.points * scale, mask=None, box=box, alignment=person.alignment * scale)
 
 
+def _guess_focal(video: VideoFile) -> float:
+    return GUESSED_FOCAL * max(video.width, video.height)
+
+
 def _intrinsics(focal_px: float, video: VideoFile) -> np.ndarray:
     return np.array([[focal_px, 0, video.width / 2], [0, focal_px, video.height / 2], [0, 0, 1.0]])
 
 
-def _steadied(person: PoseLandmarks, to_frame: Float[np.ndarray, "2 3"]) -> PoseLandmarks:
+def _steadied(person: PoseLandmarks, to_frame: Float[np.ndarray, "3 3"]) -> PoseLandmarks:
     """The same landmarks in the steadied picture."""
-    corners = carry_back(np.array(person.box).reshape(2, 2), to_frame)
     return replace(
-        person, points=carry_back(person.points, to_frame), box=tuple(corners.ravel().tolist()), alignment=carry_back(person.alignment, to_frame)
+        person, points=carry_back(person.points, to_frame), box=carry_box_back(person.box, to_frame), alignment=carry_back(person.alignment, to_frame)
     )
 
 

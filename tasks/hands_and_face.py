@@ -18,6 +18,7 @@ from jaxtyping import Float, UInt8
 
 from model.body.body_model import BodyModel, load_body_model
 from model.body.track import BodyTrack
+from model.camera_motion import carry
 from model.fitting.blazepose_networks import MissingDetectorError
 from model.fitting.fit_parts import PartSpreads, PartState, SeenPart, fit_part, misses_px
 from model.fitting.hands import HandAndFaceReader, PartLandmarks
@@ -82,29 +83,27 @@ def fit_hands_and_face(
 
 @dataclass(frozen=True)
 class Zoom:
-    """From pixels of frames/ to those of the pictures that are looked at, and back: x -> A_f (scale x + corner) + b_f in frame f."""
+    """From pixels of frames/ to those of the pictures that are looked at, and back: x -> H_f (scale x + corner) in frame f."""
 
     scale: float
     corner: Float[np.ndarray, "2"]
-    to_filmed: Float[np.ndarray, "F 2 3"]
+    to_filmed: Float[np.ndarray, "F 3 3"]
 
     def to_source(self, points: Float[np.ndarray, "F P 2"]) -> Float[np.ndarray, "F P 2"]:
-        A, b = self.to_filmed[:, :, :2], self.to_filmed[:, None, :, 2]
-        return (points * self.scale + self.corner) @ A.transpose(0, 2, 1) + b
+        return carry(self.to_filmed, points * self.scale + self.corner)
 
     def to_frame(self, points: Float[np.ndarray, "F P 2"]) -> Float[np.ndarray, "F P 2"]:
-        A, b = self.to_filmed[:, :, :2], self.to_filmed[:, None, :, 2]
-        return ((points - b) @ np.linalg.inv(A).transpose(0, 2, 1) - self.corner) / self.scale
+        return (carry(np.linalg.inv(self.to_filmed), points) - self.corner) / self.scale
 
 
 def best_frames(clip: ClipInfo, images: UInt8[np.ndarray, "F H W 3"]) -> tuple[Zoom, Iterator[UInt8[np.ndarray, "H W 3"]]]:
     """The sharpest pictures at hand: the video's own, where frames/ is a smaller cut of them and the way back is known."""
     x0, y0, side = clip.crop
     source = Path(clip.source)
-    if clip.to_filmed is not None and side > clip.resolution and source.is_file():
+    if clip.to_filmed is not None and not clip.straightened and side > clip.resolution and source.is_file():
         zoom = Zoom(side / clip.resolution, np.array([x0, y0]), np.array(clip.to_filmed))
         return zoom, frames_of(source, np.array(clip.source_frames))
-    return Zoom(1.0, np.zeros(2), np.tile(np.eye(2, 3), (len(images), 1, 1))), iter(images)
+    return Zoom(1.0, np.zeros(2), np.tile(np.eye(3), (len(images), 1, 1))), iter(images)
 
 
 def read_parts(

@@ -16,6 +16,7 @@ from jaxtyping import Float, Int, UInt8
 from model.coverage import BodyPart, body_parts, facing_camera, look_at_body, outer_area, share_seen, turned_by
 from tasks.artifacts import ClipInfo, SubjectPaths, read_frame, read_mask
 from tasks.measurement import Inputs
+from tasks.picture_borders import cut_edges
 from tasks.progress import progress_bar
 
 CUT_WIDTH = 0.02  # of a frame's width; what touches the video's border over less is a stray pixel
@@ -101,7 +102,7 @@ def look_at_clip(paths: SubjectPaths, inputs: Inputs, *, doubted: int) -> Seen:
             ious.append(view.iou)
             if frame_id in trained:
                 vertex_frames += view.seen
-            for edge in cut_edges(mask, clip):
+            for edge in cut_edges(mask > 127, clip, row, least=CUT_WIDTH * mask.shape[1]):
                 cut[edge] += 1
             pictures.append(measure_picture(image, mask))
             show(row + 1)
@@ -134,24 +135,6 @@ def look_at_clip(paths: SubjectPaths, inputs: Inputs, *, doubted: int) -> Seen:
         doubted=doubted,
     )
     return Seen(vertex_frames, area, parts, np.array(ious), filming)
-
-
-def cut_edges(mask: UInt8[np.ndarray, "H W"], clip: ClipInfo) -> list[str]:
-    """Which edges of the video the person touches. The frame may reach beyond the video, or show only a part of it."""
-    height, width = mask.shape
-    x0, y0, side = clip.crop
-    pixels = width / side
-    top, bottom, left, right = (-y0 * pixels, (clip.source_height - y0) * pixels, -x0 * pixels, (clip.source_width - x0) * pixels)
-    lines = {}
-    if 1 <= bottom <= height:
-        lines["bottom"] = mask[int(bottom) - 1]
-    if 0 <= top < height:
-        lines["top"] = mask[int(np.ceil(top))]
-    if 0 <= left < width:
-        lines["left"] = mask[:, int(np.ceil(left))]
-    if 1 <= right <= width:
-        lines["right"] = mask[:, int(right) - 1]
-    return [edge for edge, line in lines.items() if (line > 127).sum() > CUT_WIDTH * width]
 
 
 def measure_picture(image: UInt8[np.ndarray, "H W 3"], mask: UInt8[np.ndarray, "H W"]) -> tuple[float, float, float, float, float]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -19,6 +20,7 @@ from jaxtyping import Bool, Float, UInt8
 from model.fitting.landmarks import MissingDetectorError, PoseDetector, PoseLandmarks, stack_landmarks, track_clip
 from model.fitting.mask_checks import find_implausible, largest_part
 from model.fitting.matting import box_around, decide_outline, learn_scene
+from model.fitting.scene import ShownPixels, everything
 from model.fitting.subject import territory
 from tasks.artifacts import (
     ClipInfo,
@@ -35,6 +37,7 @@ from tasks.artifacts import (
 )
 from tasks.datasets.frames import segment_dataset
 from tasks.errors import InputError, run_stage
+from tasks.picture_borders import shown_pixels
 from tasks.progress import progress_bar
 from tasks.settings import SegmentPersonSettings, load_settings
 from tasks.whole_files import replaced_folder
@@ -52,7 +55,7 @@ def main() -> None:
         if clip.dataset is not None:
             return report(segment_dataset(paths, clip), len(clip.frame_ids))
         images = np.stack([read_frame(paths, frame_id) for frame_id in clip.frame_ids])
-        found = segment_clip(images, settings.segment_person, guides=clip.boxes, crowded=clip.people > 1)
+        found = segment_clip(images, settings.segment_person, guides=clip.boxes, crowded=clip.people > 1, shown=partial(shown_pixels, clip))
         masks, segmentation = judge_masks(found, clip, settings.segment_person)
         write_masks(paths, masks, found.people, clip, segmentation)
     report(segmentation, len(masks))
@@ -82,13 +85,14 @@ class Segmented:
 
 def segment_clip(
     images: UInt8[np.ndarray, "F H W 3"], settings: SegmentPersonSettings, *,
-    guides: list[list[float]] | None = None, crowded: bool = False,
+    guides: list[list[float]] | None = None, crowded: bool = False, shown: ShownPixels = everything,
 ) -> Segmented:  # fmt: skip
     """Soft masks of the person and its landmarks.
 
     Args:
         guides: the box of the person in each frame, px; None: the largest, most central person is followed.
         crowded: whether to look for others, and to take their pixels out.
+        shown: which pixels of a frame show the video's picture.
 
     Raises:
         InputError: neither method can run.
@@ -115,7 +119,7 @@ def segment_clip(
                 coarse[i] = largest_part(mask, seed=seed)
                 people[i] = replace(person, mask=None)  # a minute of them is most of a gigabyte
             show(i + 1)
-    masks = finish_masks(images, coarse)
+    masks = finish_masks(images, coarse, shown=shown)
     for i, taken in theirs.items():  # other people are no background either
         masks[i][taken] = 0
     return Segmented(masks, people, with_neighbours(covered, len(images)), method)
@@ -128,14 +132,14 @@ def with_neighbours(covered: dict[int, str], count: int) -> dict[int, str]:
 
 
 def finish_masks(
-    images: UInt8[np.ndarray, "F H W 3"], coarse: Float[np.ndarray, "F H W"]
+    images: UInt8[np.ndarray, "F H W 3"], coarse: Float[np.ndarray, "F H W"], *, shown: ShownPixels = everything
 ) -> Float[np.ndarray, "F H W"]:
     """Decide where the person ends, in the place of the coarse masks: a minute of video has no room for them twice."""
-    background, colours = learn_scene(images, coarse)
+    background, colours = learn_scene(images, coarse, shown=shown)
     with progress_bar("outlines", len(images)) as show:
         for i, (image, mask) in enumerate(zip(images, coarse, strict=True)):
             box = box_around(mask)
-            fine = decide_outline(image[box], mask[box], background=background[box], colours=colours)
+            fine = decide_outline(image[box], mask[box], background=background.where(shown(i))[box], colours=colours)
             mask[:] = 0
             mask[box] = fine
             show(i + 1)
@@ -150,10 +154,11 @@ def judge_masks(
     Raises:
         InputError: more of them are flagged than settings.max_flagged_share.
     """
-    inside = source_pixels(clip)
-    masks, method = np.multiply(found.masks, inside, out=found.masks), found.method
+    masks, method = found.masks, found.method
+    for row, mask in enumerate(masks):
+        mask *= shown_pixels(clip, row)
     boxes = np.where(np.isnan(found.boxes), np.array(clip.boxes), found.boxes)
-    doubts = find_implausible(masks, boxes, inside) | found.covered
+    doubts = find_implausible(masks, boxes, shown=partial(shown_pixels, clip)) | found.covered
     flagged = {str(clip.frame_ids[i]): doubts[i] for i in sorted(doubts)}
     if len(flagged) > settings.max_flagged_share * len(masks):
         frame, reason = next(iter(flagged.items()))
@@ -163,14 +168,6 @@ def judge_masks(
             f"try another segment_person.method, or raise segment_person.max_flagged_share in params.yaml"
         )
     return masks, Segmentation(method.method, method.model, flagged)
-
-
-def source_pixels(clip: ClipInfo) -> Bool[np.ndarray, "H W"]:
-    """Which pixels of the square show the source picture rather than its repeated border."""
-    x0, y0, side = clip.crop
-    centres = (np.arange(clip.resolution) + 0.5) * side / clip.resolution
-    x, y = centres + x0, centres + y0
-    return ((y > 0) & (y < clip.source_height))[:, None] & ((x > 0) & (x < clip.source_width))
 
 
 def write_masks(

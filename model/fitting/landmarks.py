@@ -34,6 +34,8 @@ NUM_LOOKS = 9  # frames of a clip that are searched for its subject
 TILE_SIDE = 0.65  # of the picture's longer side, at most, when people are looked for tile by tile
 TILE_STEP = 0.55  # of a tile
 SAME_PLACE = 0.2  # jump below which two squares hold the same person; a turned torso moves its square by less
+SAME_POINTS = 0.05  # of the square's side, that one person's points, read twice, lie apart in the median
+SAME_BOX = 0.5  # IoU of two boxes, one upside down in the other: nobody stands on the head just where somebody stands on the feet
 GUIDED_OVERLAP = 0.35  # IoU with where the person is said to be, below which it is somebody else
 GUIDE_ROOM = 1.3  # of the guide's longer side, searched when the person is not where it was
 
@@ -156,7 +158,7 @@ class PoseDetector:
             if any(_jump(person.roi, square) < SAME_PLACE for person in people):
                 continue
             person = self._read(image, square, with_mask=False)
-            if person is not None and not any(_jump(other.roi, person.roi) < SAME_PLACE for other in people):
+            if person is not None and not any(same_person(other, person) for other in people):
                 people.append(person)
         return people
 
@@ -379,6 +381,13 @@ def _prominence(roi: Roi, shape: tuple[int, ...]) -> float:
     middle = np.array([shape[1], shape[0]]) / 2
     away = np.linalg.norm(np.asarray(roi.centre) - middle) / np.linalg.norm(middle)
     return roi.size * (1 - 0.5 * min(away, 1.0))
+
+
+def same_person(one: PoseLandmarks, other: PoseLandmarks) -> bool:
+    """Whether two readings of a frame are of one body: from much the same square, with much the same points, or as its mirage upside down."""
+    if _jump(one.roi, other.roi) < SAME_PLACE or np.median(np.linalg.norm(one.points - other.points, axis=1)) < SAME_POINTS * one.roi.size:
+        return True
+    return bool(np.cos(one.roi.angle - other.roi.angle) < 0) and _overlap(one.box, other.box) > SAME_BOX
 
 
 def _jump(before: Roi, now: Roi) -> float:

@@ -8,6 +8,9 @@ from __future__ import annotations
 import cv2
 import numpy as np
 from jaxtyping import Bool, Float
+from scipy.ndimage import binary_erosion
+
+from model.fitting.scene import ShownPixels
 
 MAX_HOLE = 0.002  # of the person's area: larger holes are gaps between limbs
 MIN_PART = 0.02  # of the person's area: smaller loose parts are dropped
@@ -52,13 +55,14 @@ def _fill_pinholes(mask: Float[np.ndarray, "H W"], max_area: float) -> Float[np.
 def find_implausible(
     masks: Float[np.ndarray, "F H W"],
     boxes: Float[np.ndarray, "F 4"],
-    inside: Bool[np.ndarray, "H W"],
+    *,
+    shown: ShownPixels,
 ) -> dict[int, str]:
     """Which masks cannot be trusted, and why.
 
     Args:
         boxes: where the landmarks are.
-        inside: which pixels show the source picture; the rest lies beyond its border.
+        shown: which pixels of a frame show the source picture; the rest lies beyond its border.
 
     Returns:
         Row of each doubtful mask, and one reason.
@@ -66,14 +70,14 @@ def find_implausible(
     areas = (masks > 0.5).mean(axis=(1, 2))
     reasons: dict[int, str] = {}
     for i, (mask, box, area) in enumerate(zip(masks, boxes, areas, strict=True)):
-        reason = _doubt(mask > 0.5, box, area, inside) or _jump(areas, i)
+        reason = _doubt(mask > 0.5, box, area, shown(i)) or _jump(areas, i)
         if reason:
             reasons[i] = reason
     return reasons
 
 
 def _doubt(
-    mask: Bool[np.ndarray, "H W"], box: Float[np.ndarray, "4"], area: float, inside: Bool[np.ndarray, "H W"]
+    mask: Bool[np.ndarray, "H W"], box: Float[np.ndarray, "4"], area: float, shown: Bool[np.ndarray, "H W"]
 ) -> str | None:
     """Why one mask cannot be trusted, seen on its own."""
     if area == 0:
@@ -87,7 +91,7 @@ def _doubt(
     overlap = _iou(own, box)
     if overlap < MIN_BOX_OVERLAP:
         return f"overlaps the landmarks' box by {overlap:.0%}, expected at least {MIN_BOX_OVERLAP:.0%}"
-    contact = _border_contact(mask, own, inside)
+    contact = _border_contact(mask, own, shown)
     if contact > MAX_BORDER_CONTACT:
         return f"runs along the picture's border for {contact:.0%} of its size: the person is cut off"
     return None
@@ -105,11 +109,10 @@ def _jump(areas: Float[np.ndarray, "F"], i: int) -> str | None:
     return None
 
 
-def _border_contact(mask: Bool[np.ndarray, "H W"], box: Float[np.ndarray, "4"], inside: Bool[np.ndarray, "H W"]) -> float:
-    """How long the mask runs along one side of the picture, as a share of the person's longer side."""
-    columns, rows = np.flatnonzero(inside.any(axis=0)), np.flatnonzero(inside.any(axis=1))
-    along = (mask[rows[0]], mask[rows[-1]], mask[:, columns[0]], mask[:, columns[-1]])
-    return float(max(side.sum() for side in along) / max(box[2] - box[0], box[3] - box[1]))
+def _border_contact(mask: Bool[np.ndarray, "H W"], box: Float[np.ndarray, "4"], shown: Bool[np.ndarray, "H W"]) -> float:
+    """How long the mask runs along the border of the picture, as a share of the person's longer side."""
+    border = shown & ~binary_erosion(shown, np.ones((3, 3)))
+    return float((mask & border).sum() / max(box[2] - box[0], box[3] - box[1]))
 
 
 def _iou(a: Float[np.ndarray, "4"], b: Float[np.ndarray, "4"]) -> float:

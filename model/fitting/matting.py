@@ -20,7 +20,7 @@ from scipy.ndimage import binary_propagation
 
 from model.fitting.mask_checks import largest_part
 from model.fitting.outline_network import outline_inputs, predict_mask
-from model.fitting.scene import DARKEST, Background, colour_bins, disc, learn_background, person_colours
+from model.fitting.scene import DARKEST, Background, ShownPixels, colour_bins, disc, everything, learn_background, person_colours
 
 NEW_COLOUR = 0.15  # share of a person's pixels whose colour was not counted on them
 UNEXPLAINED = 0.02  # share of the background's pixels that look like nothing known
@@ -121,17 +121,28 @@ def _unlike(image: UInt8[np.ndarray, "H W 3"], coarse: Float[np.ndarray, "H W"],
 
 
 def learn_scene(
-    images: UInt8[np.ndarray, "F H W 3"], coarse: Float[np.ndarray, "F H W"]
+    images: UInt8[np.ndarray, "F H W 3"], coarse: Float[np.ndarray, "F H W"], *, shown: ShownPixels = everything
 ) -> tuple[Background, Float[np.ndarray, "K K K"]]:
-    """The background and the person's colours: learned around the coarse masks, and once more, nearer to the person, around those that come of them."""
+    """The background and the person's colours: learned around the coarse masks, and once more, nearer to the person, around those that come of them.
+
+    Args:
+        shown: which pixels of each frame show anything.
+    """
     found = np.flatnonzero(coarse.any(axis=(1, 2)))  # where nobody was found somebody may stand all the same
     found = found if len(found) else np.arange(len(images))
     some = found[np.unique(np.linspace(0, len(found) - 1, min(len(found), MAX_SCENE_FRAMES)).astype(int))]
-    shown, masks = images[some], coarse[some]
-    background, colours = learn_background(shown, masks, radius=PLATE_RADII[0]), person_colours(shown, masks)
-    weighed = (weigh_colours(*each, background=background, colours=colours) for each in zip(shown, masks, strict=True))
+    images, masks = images[some], coarse[some]
+
+    def shown_of_some(place: int) -> Bool[np.ndarray, "*B"]:
+        return shown(int(some[place]))
+
+    background, colours = learn_background(images, masks, radius=PLATE_RADII[0], shown=shown_of_some), person_colours(images, masks)
+    weighed = (
+        weigh_colours(image, mask, background=background.where(shown_of_some(place)), colours=colours)
+        for place, (image, mask) in enumerate(zip(images, masks, strict=True))
+    )
     masks = np.stack([largest_part(mask) for mask in weighed])
-    return learn_background(shown, masks, radius=PLATE_RADII[1]), person_colours(shown, masks)
+    return learn_background(images, masks, radius=PLATE_RADII[1], shown=shown_of_some), person_colours(images, masks)
 
 
 def box_around(mask: Float[np.ndarray, "H W"]) -> tuple[slice, slice]:

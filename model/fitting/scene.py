@@ -5,6 +5,7 @@ Axes: F frames, H x W pixels, K = BINS bins a channel. Pictures are RGB; masks a
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import cv2
@@ -26,19 +27,27 @@ SURE = 0.05  # coarse masks within this of 0 or 1, away from the edge, are taken
 MAX_SPREAD = 0.03  # median deviation (0..1) of a background pixel that is one colour over the clip
 MIN_SEEN = 3  # frames that must show a background pixel
 
+ShownPixels = Callable[[int], Bool[np.ndarray, "H W"]]  # which pixels of a frame show the scene; what lies beyond the filmed picture does not
+
+
+def everything(row: int) -> Bool[np.ndarray, ""]:
+    """All of them: frames that are whole pictures."""
+    return np.True_
+
 
 def background_plate(
-    images: UInt8[np.ndarray, "F H W 3"], masks: Float[np.ndarray, "F H W"], *, radius: int
+    images: UInt8[np.ndarray, "F H W 3"], masks: Float[np.ndarray, "F H W"], *, radius: int, shown: ShownPixels = everything
 ) -> tuple[Float[np.ndarray, "H W 3"], Bool[np.ndarray, "H W"]]:
     """The picture behind the person, for a camera that stands still: the median of the frames in which a pixel is free.
 
     Args:
         radius: how far from a mask a pixel must be to count as free.
+        shown: which pixels of each frame show anything.
 
     Returns:
         The background in full light, and where it is known: seen often enough, and of one colour but for shadows.
     """
-    free = np.stack([cv2.dilate(mask, disc(radius)) for mask in masks]) < SURE
+    free = np.stack([(cv2.dilate(mask, disc(radius)) < SURE) & shown(row) for row, mask in enumerate(masks)])
     values = images.astype(np.int16)
     plate = _median(values, free)
     often = free.sum(axis=0) >= MIN_SEEN
@@ -103,25 +112,29 @@ class Background:
     def __getitem__(self, box: tuple[slice, slice]) -> Background:
         return Background(self.colour[box], self.variance[box], self.trust[box], self.shaded[box])
 
+    def where(self, shown: Bool[np.ndarray, "H W"]) -> Background:
+        """What is known of it where a frame shows anything."""
+        return self if shown.all() else replace(self, trust=self.trust * shown)
+
     def darker(self, colour: Float[np.ndarray, "H W 3"]) -> Float[np.ndarray, "H W"]:
         """How bright a picture is against it."""
         return (colour * self.colour).sum(axis=-1) / np.maximum((self.colour**2).sum(axis=-1), 1e-4)
 
 
 def learn_background(
-    images: UInt8[np.ndarray, "F H W 3"], masks: Float[np.ndarray, "F H W"], *, radius: int
+    images: UInt8[np.ndarray, "F H W 3"], masks: Float[np.ndarray, "F H W"], *, radius: int, shown: ShownPixels = everything
 ) -> Background:
     """What some frames show of the background: its colours, and where shadows fall.
 
     Args:
-        radius: see background_plate.
+        radius, shown: see background_plate.
     """
-    background = fill_background(*background_plate(images, masks, radius=radius))
+    background = fill_background(*background_plate(images, masks, radius=radius, shown=shown))
     all_free, all_shaded = (np.zeros(masks.shape[1:], np.float32) for _ in range(2))
-    for image, mask in zip(images[::COLOUR_STRIDE], masks[::COLOUR_STRIDE], strict=True):
-        free = (cv2.dilate(mask, disc(radius)) < SURE) & (background.trust == 1)
+    for row in range(0, len(images), COLOUR_STRIDE):
+        free = (cv2.dilate(masks[row], disc(radius)) < SURE) & (background.trust == 1) & shown(row)
         all_free += free
-        all_shaded += free & (background.darker(image / np.float32(255)) < LIT)
+        all_shaded += free & (background.darker(images[row] / np.float32(255)) < LIT)
     around = [cv2.blur(count, (SHADED_AROUND, SHADED_AROUND)) + start for count, start in zip((all_shaded, all_free), SHADED_START, strict=True)]
     return replace(background, shaded=np.clip(around[0] / around[1], *SHADED_RANGE).astype(np.float32))
 

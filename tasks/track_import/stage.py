@@ -69,8 +69,13 @@ def import_track(
         masks, trust: of the kept frames; the shape is settled on them where the file's betas belong to another body.
 
     Raises:
-        InputError: see `read_track_file` and `match_frames`; also a track without a camera.
+        InputError: see `read_track_file` and `match_frames`; also a track without a camera, and a clip whose own camera turned.
     """
+    if clip.turned:
+        raise InputError(
+            f"{path} cannot be used: the camera of {clip.source} turned by {clip.turned:.0f} degrees, and its frames are laid on the picture of one that "
+            f"stands still, which another program's track does not speak of; set fit_smpl.import: none to fit anew"
+        )
     read = read_track_file(path, (clip.source_width, clip.source_height))
     if not read.people:
         raise InputError(f"{read.path}: this {read.format} file shows nobody")

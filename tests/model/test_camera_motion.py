@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from model.camera_motion import carry_back, corner_shift, measure_camera, scale_similarity, steady_frame
+from model.camera_motion import carry, carry_back, carry_box_back, corner_shift, homography_of, measure_camera, of_coordinates, scale_homography, steady_frame
 from model.lens import Lens
 
 HEIGHT, WIDTH = 180, 320
@@ -50,7 +50,7 @@ def test_a_small_movement_is_measured_and_undone():
     frames = filmed(truth)
     motion = measure_camera(frames, [PERSON] * 5)
     assert np.allclose(motion.moved_px, corner_shift(np.stack(truth), HEIGHT, WIDTH), atol=0.25)
-    steady = measure_camera([steady_frame(f, s) for f, s in zip(frames, motion.to_frame, strict=True)], [None] * 5)
+    steady = measure_camera([steady_frame(f, h) for f, h in zip(frames, homography_of(motion.to_frame), strict=True)], [None] * 5)
     assert steady.moved_px.max() < 0.3 < motion.moved_px.max() / 10  # px; the person's place moved with the frames and is outvoted
 
 
@@ -67,13 +67,15 @@ def test_a_smooth_background_says_nothing():
 
 def test_a_similarity_keeps_its_meaning_in_a_picture_of_another_size():
     moved = similarity(0.02, 1.01, (4.0, -3.0))
-    point = np.array([100.25, 60.75])  # px, centres at +0.5
+    point = np.array([[100.25, 60.75]])  # px, centres at +0.5
+    large, small = (of_coordinates(one) for one in (scale_homography(homography_of(moved), 4 / 3), homography_of(moved)))
+    assert np.allclose(carry(large, point * 4 / 3), carry(small, point) * 4 / 3)
+    assert np.allclose(carry_back(carry(small, point), homography_of(moved)), point)
 
-    def carry(s: np.ndarray, p: np.ndarray) -> np.ndarray:
-        return s[:, :2] @ (p - 0.5) + s[:, 2] + 0.5
 
-    assert np.allclose(carry(scale_similarity(moved, 4 / 3), point * 4 / 3), carry(moved, point) * 4 / 3)
-    assert np.allclose(carry_back(carry(moved, point), moved), point)
+def test_a_box_comes_back_with_all_its_corners():
+    turned = homography_of(similarity(np.pi / 2, 1.0, (99.0, 0.0)))  # a quarter turn about a picture of 100 x 100
+    assert np.allclose(carry_box_back((10, 20, 30, 60), turned), (20, 70, 60, 90))
 
 
 def lens(*coefficients: float) -> Lens:

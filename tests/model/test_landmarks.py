@@ -14,7 +14,7 @@ from model.fitting import blazepose_networks
 from model.fitting.blazepose_boxes import Roi, crop_roi, decode_detections, detector_anchors, paste_roi, roi_from_alignment
 from model.fitting.blazepose_decode import decode_landmarks, refine_by_heat
 from model.fitting.blazepose_networks import MissingDetectorError, network_file
-from model.fitting.landmarks import BLAZEPOSE_NAMES, PoseDetector, PoseLandmarks, track_clip
+from model.fitting.landmarks import BLAZEPOSE_NAMES, PoseDetector, PoseLandmarks, same_person, track_clip
 
 TAIJI = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "taiji.mp4"
 needs_taiji = pytest.mark.skipif(not TAIJI.is_file(), reason=f"needs a real clip at {TAIJI}")
@@ -212,6 +212,23 @@ def test_the_subject_is_not_who_happens_to_come_first(detector: PoseDetector, ma
     followed = track_clip([before, after, after], detector=detector, with_mask=False)
     assert all(300 < f.points[:, 0].mean() < 1000 for f in followed[1:])
     assert followed[0] is None
+
+
+def reading(points: np.ndarray, hips: tuple[float, float], top: tuple[float, float]) -> PoseLandmarks:
+    """What the network read of somebody whose body reaches from the hips to `top` and as far down."""
+    box = (*points.min(axis=0).tolist(), *points.max(axis=0).tolist())
+    return PoseLandmarks(points, np.ones(33), np.zeros((33, 3)), 1.0, None, box, np.array([hips, top]))
+
+
+def test_a_body_that_is_read_twice_is_one_person_and_two_who_stand_close_are_two():
+    rng = np.random.default_rng(0)
+    points = np.c_[rng.uniform(80, 120, 33), np.linspace(20, 180, 33)]
+    body = reading(points, (100, 100), (100, 15))
+    again = reading(points + rng.normal(0, 2, (33, 2)), (100, 112), (100, 5))  # its square is another
+    mirage = reading(points[::-1] * [1, 0.8] + [0, 20], (100, 105), (100, 170))  # upside down in the same place
+    beside, behind = (reading(points + [shift, 0], (100 + shift, 100), (100 + shift, 15)) for shift in (60, 50))
+    assert same_person(body, again) and same_person(body, mirage)
+    assert not same_person(body, beside) and not same_person(body, behind)
 
 
 class CrowdedThenEmpty(PoseDetector):

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from ruamel.yaml import YAML
 
-from model.camera_motion import carry_back, measure_camera
+from model.camera_motion import carry, carry_back, homography_of, measure_camera
 from model.lens import Lens
 from model.video import Window
 from tasks import extract_frames
 from tasks.artifacts import SubjectPaths, read_clip, read_frame
+from tasks.camera_checks import CameraPath
 from tasks.errors import InputError, run_stage
 from tasks.extract_frames import Found, to_filmed
 from tasks.video_file import frames_of, open_video
@@ -100,7 +101,7 @@ def test_a_real_clip_becomes_frames_that_hold_the_man(project, tmp_path: Path, m
 def test_it_is_noted_whether_the_file_or_the_user_told_the_focal_length(tmp_path: Path, given: float | None, written: float | None, from_file: bool):
     video = dataclasses.replace(open_video(str(write_video(tmp_path / "clip.mp4", numbered(12)))), focal_px=written)
     person = SimpleNamespace(box=(20.0, 5.0, 60.0, 60.0), others=0)
-    found = Found(np.arange(4), [person] * 4, None, [])
+    found = Found(np.arange(4), [person] * 4, CameraPath(None, []), [])
     clip, _ = extract_frames.describe_clip(video, found, settings(focal_px=given), [])
     assert clip.focal_from_file is from_file and clip.focal_known is (given is not None or written is not None)
 
@@ -200,10 +201,11 @@ def test_a_lens_needs_its_focal_length_and_must_be_one(tmp_path: Path):
 
 def test_points_of_a_steadied_frame_find_their_way_back_to_the_frame_as_it_was_filmed() -> None:
     turn = np.array([[1.01, -0.02], [0.02, 1.01]])
-    similarities = np.stack([np.eye(2, 3), np.concatenate([turn, [[3.0], [-5.0]]], axis=1), np.eye(2, 3)])
+    similarities = homography_of(np.stack([np.eye(2, 3), np.concatenate([turn, [[3.0], [-5.0]]], axis=1), np.eye(2, 3)]))
+    similarities[1, 2, 0] = 1e-4  # seen from another side
     people = [None, object(), object()]
-    back = np.array(to_filmed(Found(np.arange(3), people, similarities, [])))
-    assert back.shape == (2, 2, 3)
+    back = np.array(to_filmed(Found(np.arange(3), people, CameraPath(similarities, []), [])))
+    assert back.shape == (2, 3, 3)
     filmed = np.array([[100.0, 40.0], [7.5, 300.5]])
-    assert np.allclose(carry_back(filmed, similarities[1]) @ back[0, :, :2].T + back[0, :, 2], filmed)
-    assert np.allclose(to_filmed(Found(np.arange(3), people, None, [])), np.eye(2, 3))
+    assert np.allclose(carry(back[0], carry_back(filmed, similarities[1])), filmed)
+    assert np.allclose(to_filmed(Found(np.arange(3), people, CameraPath(None, []), [])), np.eye(3))

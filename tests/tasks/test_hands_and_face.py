@@ -44,7 +44,7 @@ def clip_info(source: str = "absent.mp4", *, traced: bool = True) -> ClipInfo:
         source=source, source_width=side + 60, source_height=side, source_fps=25.0, source_frames=list(range(FRAMES)),
         times=[0.1 * k for k in range(FRAMES)], frame_ids=list(range(FRAMES)), fps=10.0, resolution=SIZE, crop=[20, 0, side],
         focal_px=FOCAL, focal_known=False, cx=SIZE / 2, cy=SIZE / 2, boxes=[[0, 0, SIZE, SIZE]] * FRAMES, dropped={}, notes=[],
-        to_filmed=[[[1, 0, 7], [0, 1, -3]]] * FRAMES if traced else None,
+        to_filmed=[[[1, 0, 7], [0, 1, -3], [0, 0, 1]]] * FRAMES if traced else None,
     )  # fmt: skip
 
 

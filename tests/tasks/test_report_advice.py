@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from tasks.camera_checks import judge_camera
 from tasks.report_advice import RULES, advise
 from tasks.report_filming import Filming, camera_moved
 from tasks.settings import ExtractFramesSettings
+from tasks.video_file import VideoFile
 
 GOOD = Filming(
     source_width=1080, source_height=1920, person_px=1200.0, seconds=10.0, frames=100, dropped=0, turned_deg=350.0,
@@ -104,12 +106,13 @@ def test_a_person_who_fills_a_lying_picture_is_told_to_film_upright_and_not_to_c
 @pytest.mark.parametrize("allowed", [False, True])
 def test_the_note_of_a_moving_camera_is_read_back_in_pixels_of_the_video(allowed: bool) -> None:
     """The words are extract_frames': should they change, this fails."""
-    width, scale = 640, 0.5
+    width, scale = 64, 0.5
+    pictures, video = [np.zeros((36, width, 3), np.uint8)] * 3, VideoFile(Path("clip.mp4"), round(width / scale), 72, 1.0, 25.0, 3, 0.12, np.arange(3) / 25, None)
     moved = 0.08 if allowed else 0.012
     still = np.repeat(np.eye(3)[None, :2], 3, axis=0)
     motion = CameraMotion(reference=1, to_frame=still, moved_px=np.array([0.0, 0.0, moved * width]))
     settings = ExtractFramesSettings.model_construct(allow_moving_camera=allowed)
-    _, notes = judge_camera(motion, width, scale, None, np.arange(3), settings)
-    px, share = camera_moved(["another note", *notes])
+    camera = judge_camera(motion, pictures, [None] * 3, video, np.arange(3), settings, focal_px=150.0, focal_known=False)
+    px, share = camera_moved(["another note", *camera.notes])
     assert px == pytest.approx(moved * width / scale, abs=0.5) and share == pytest.approx(moved, abs=1e-3)
     assert camera_moved(["the background shows too little to tell whether the camera stood still"]) == (0.0, 0.0)

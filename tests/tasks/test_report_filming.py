@@ -9,20 +9,12 @@ import torch
 
 from model.body.body_model import BodyModel, load_body_model
 from model.coverage import BodyPart, body_parts
-from tasks.artifacts import ClipInfo
 from tasks.report_advice import DIM, LIKE_BACKGROUND, SOFT_DETAIL
 from tasks.report_coverage import NEVER, coverage_colors, coverage_rows, report_coverage, standing
 from tasks.report_doubts import APART, WORST, choose_worst
-from tasks.report_filming import BLURRED, Seen, count_blurred, cut_edges, fine_detail, measure_picture, outline_contrast
+from tasks.report_filming import BLURRED, Seen, count_blurred, fine_detail, measure_picture, outline_contrast
 
 SIZE = 128
-
-
-def a_clip(crop: list[float], width: int = 200, height: int = 100) -> ClipInfo:
-    return ClipInfo(
-        source="clip.mp4", source_width=width, source_height=height, source_fps=25.0, source_frames=[0], times=[0.0], frame_ids=[0], fps=25.0,
-        resolution=SIZE, crop=crop, focal_px=200.0, focal_known=False, cx=64.0, cy=64.0, boxes=[[0.0, 0.0, 9.0, 9.0]], dropped={}, notes=[],
-    )  # fmt: skip
 
 
 def person(rows: slice, columns: slice) -> np.ndarray:
@@ -38,21 +30,6 @@ def picture() -> np.ndarray:
     layers = [cv2.resize(rng.normal(0, 1, (n, n)).astype(np.float32), (SIZE, SIZE), interpolation=cv2.INTER_CUBIC) for n in (8, 16, 32, 64)]
     grey = cv2.GaussianBlur(sum(layers), (0, 0), 0.5)
     return np.clip(128 + 30 * grey, 0, 255).astype(np.uint8)[..., None].repeat(3, 2)
-
-
-def test_the_edge_of_the_video_cuts_and_the_edge_of_the_frame_does_not() -> None:
-    """The frame shows source rows -14 to 114 of 100, one to one: the video's bottom is row 114 of the frame."""
-    clip = a_clip([20, -14, 128])
-    assert cut_edges(person(slice(30, 114), slice(40, 60)), clip) == ["bottom"]
-    assert cut_edges(person(slice(30, 113), slice(40, 60)), clip) == []
-    assert cut_edges(person(slice(14, 90), slice(40, 60)), clip) == ["top"]
-    assert cut_edges(person(slice(30, 90), slice(0, 60)), clip) == [], "the video goes on to the left of the frame"
-    assert cut_edges(person(slice(30, 90), slice(0, 60)), a_clip([0, -14, 128])) == ["left"]
-    assert cut_edges(person(slice(30, 90), slice(70, 128)), a_clip([72, -14, 128])) == ["right"]
-
-
-def test_a_stray_pixel_at_the_border_is_no_cut() -> None:
-    assert cut_edges(person(slice(30, 114), slice(40, 42)), a_clip([20, -14, 128])) == []
 
 
 @pytest.mark.parametrize("kernel", [(9, 1), (1, 9), (9, 9)], ids=["to the side", "up and down", "all round"])

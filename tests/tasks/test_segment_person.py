@@ -13,6 +13,7 @@ from model.fitting.mask_checks import find_implausible, largest_part
 from tasks import segment_person
 from tasks.artifacts import ClipInfo, Segmentation, SubjectPaths, read_landmarks, read_mask, read_segmentation
 from tasks.errors import InputError
+from tasks.picture_borders import shown_pixels
 from tasks.settings import SegmentPersonSettings
 
 TAIJI = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "taiji.mp4"
@@ -57,13 +58,13 @@ EVERYWHERE = np.ones((100, 100), bool)
 def test_an_implausible_mask_is_flagged_with_its_reason(mask: np.ndarray, reason: str):
     masks = np.stack([block(40, 20, 60, 80)] * 7)
     masks[3] = mask
-    flagged = find_implausible(masks, np.tile(BOX, (7, 1)), EVERYWHERE)
+    flagged = find_implausible(masks, np.tile(BOX, (7, 1)), shown=lambda row: EVERYWHERE)
     assert list(flagged) == [3] and flagged[3].startswith(reason)
 
 
 def test_sound_masks_are_not_flagged():
     masks = np.stack([block(40 - i, 20, 60 + i, 80) for i in range(7)])
-    assert find_implausible(masks, np.tile(BOX, (7, 1)), EVERYWHERE) == {}
+    assert find_implausible(masks, np.tile(BOX, (7, 1)), shown=lambda row: EVERYWHERE) == {}
 
 
 def test_a_person_cut_off_by_the_picture_is_flagged_and_shoes_on_its_border_are_not():
@@ -71,8 +72,8 @@ def test_a_person_cut_off_by_the_picture_is_flagged_and_shoes_on_its_border_are_
     inside[80:] = False
     shoes = block(40, 20, 60, 76)
     shoes[76:80, 42:47] = shoes[76:80, 53:56] = 1
-    assert find_implausible(np.stack([shoes] * 3), np.tile(BOX, (3, 1)), inside) == {}
-    cut = find_implausible(np.stack([block(40, 20, 60, 80)] * 3), np.tile(BOX, (3, 1)), inside)
+    assert find_implausible(np.stack([shoes] * 3), np.tile(BOX, (3, 1)), shown=lambda row: inside) == {}
+    cut = find_implausible(np.stack([block(40, 20, 60, 80)] * 3), np.tile(BOX, (3, 1)), shown=lambda row: inside)
     assert len(cut) == 3 and "runs along the picture's border for 33%" in cut[0]
 
 
@@ -89,7 +90,7 @@ def test_too_many_flags_end_the_stage_with_the_first_reason():
 
 def test_masks_end_at_the_border_of_the_source_picture():
     clip = clip_info(1, crop=(-20, 10, 100), resolution=50, boxes=[[0, 0, 50, 50]])  # source 100 x 80
-    inside = segment_person.source_pixels(clip)
+    inside = shown_pixels(clip, 0)
     assert not inside[:, :10].any() and inside[:35, 10:].all() and not inside[35:].any()
 
 

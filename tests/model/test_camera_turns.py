@@ -1,0 +1,86 @@
+"""Claims about a camera that turns on the spot: its turns and its focal length are told, and a camera that is carried is not taken for one."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from model.camera_motion import carry
+from model.camera_turns import intrinsics, measure_turns
+
+HEIGHT, WIDTH, FOCAL = 180, 320, 360.0
+PRINCIPAL = (WIDTH / 2 - 0.5, HEIGHT / 2 - 0.5)
+WIDE = 5  # times as wide and high as the picture is what the camera turns past
+
+
+def wide_wall(seed: int = 0) -> np.ndarray:
+    """What a still camera with the same focal length would see if its picture were wider."""
+    rng = np.random.default_rng(seed)
+    rough = cv2.GaussianBlur(rng.integers(0, 255, (WIDE * HEIGHT, WIDE * WIDTH, 3), dtype=np.uint8), (0, 0), 1.6)
+    return cv2.normalize(rough, None, 0, 255, cv2.NORM_MINMAX)
+
+
+def film(homographies: np.ndarray, *, walker: bool = True) -> list[np.ndarray]:
+    """The wall by a camera for which these take still pixels to its own, with somebody striped who walks on the spot."""
+    to_wall = np.array([[1.0, 0, (WIDE - 1) / 2 * WIDTH], [0, 1, (WIDE - 1) / 2 * HEIGHT], [0, 0, 1]])
+    scene, frames = wide_wall(), []
+    for i, homography in enumerate(homographies):
+        frame = cv2.warpPerspective(scene, to_wall @ np.linalg.inv(homography), (WIDTH, HEIGHT), flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP)
+        if walker:
+            frame[40:160, 132:188] = ((np.arange(56) // 6 + i) % 2 * 200 + 20).astype(np.uint8)[None, :, None]
+        frames.append(frame)
+    return frames
+
+
+def turns(frames: int = 25) -> np.ndarray:
+    """A pan to the right and halfway back, by 40 degrees in all, of a hand that also nods and leans a little."""
+    time = np.linspace(0, 1, frames)
+    pan = 20 * np.sin(1.5 * np.pi * time)
+    return Rotation.from_euler("yxz", np.c_[pan, 2 * np.sin(9 * time), 1.5 * np.sin(7 * time)], degrees=True).as_matrix()
+
+
+BOXES = [(130.0, 38.0, 190.0, 162.0)] * 25
+
+
+@pytest.mark.parametrize(("guess", "known"), [(FOCAL, True), (1.4 * FOCAL, False), (0.7 * FOCAL, False)])
+def test_a_turning_camera_is_followed_and_tells_its_focal_length(guess: float, known: bool):
+    K, truth = intrinsics(FOCAL, PRINCIPAL), turns()
+    found = measure_turns(film(K @ truth @ np.linalg.inv(K)), BOXES, focal_px=guess, focal_known=known)
+    assert found is not None and found.focal_px == pytest.approx(FOCAL, rel=0.015)  # 1% of a focal length is a pixel at the sides of so small a picture
+    between = [found.rotation[i] @ found.rotation[12].T @ (truth[i] @ truth[12].T).T for i in range(25)]
+    assert np.rad2deg(Rotation.from_matrix(between).magnitude()).max() < 0.4
+    assert found.degrees == pytest.approx(40, abs=1.5)
+    assert (0.01 <= found.focal_error < 0.03) if not known else np.isinf(found.focal_error)
+
+
+def test_frames_of_a_turning_camera_lie_on_each_other_in_the_still_picture():
+    K = intrinsics(FOCAL, PRINCIPAL)
+    frames = film(K @ turns() @ np.linalg.inv(K), walker=False)
+    found = measure_turns(frames, BOXES, focal_px=FOCAL, focal_known=True)
+    to_frame = found.homographies(1.0, PRINCIPAL)
+    still = [cv2.warpPerspective(frame, homography, (WIDTH, HEIGHT), flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP) for frame, homography in zip(frames, to_frame, strict=True)]
+    both = [np.abs(one.astype(float) - other)[(one > 0) & (other > 0)] for one, other in zip(still, still[3:])]
+    unlaid = [np.abs(one.astype(float) - other) for one, other in zip(frames, frames[3:])]
+    assert np.mean([part.mean() for part in both]) < 0.25 * np.mean([part.mean() for part in unlaid])
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_camera_that_is_carried_past_a_wall_does_not_turn(known: bool):
+    sideways = np.tile(np.eye(3), (25, 1, 1))
+    sideways[:, 0, 2] = np.linspace(-120, 120, 25)
+    assert measure_turns(film(sideways), BOXES, focal_px=FOCAL, focal_known=known) is None
+
+
+def test_a_smooth_background_tells_no_turns():
+    grey = [np.full((HEIGHT, WIDTH, 3), 90, np.uint8)] * 25
+    assert measure_turns(grey, BOXES, focal_px=FOCAL, focal_known=False) is None
+
+
+def test_homographies_mean_the_same_in_a_picture_of_another_size():
+    K = intrinsics(FOCAL, PRINCIPAL)
+    found = measure_turns(film(K @ turns() @ np.linalg.inv(K)), BOXES, focal_px=FOCAL, focal_known=True)
+    small, large = found.homographies(1.0, PRINCIPAL), found.homographies(3.0, (3 * WIDTH / 2 - 0.5, 3 * HEIGHT / 2 - 0.5))
+    points = np.array([[10.0, 20.0], [200.0, 90.0]])
+    assert np.allclose(carry(large, 3 * (points + 0.5) - 0.5), 3 * (carry(small, points) + 0.5) - 0.5)
