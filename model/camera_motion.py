@@ -125,8 +125,12 @@ def of_coordinates(homography: Float[np.ndarray, "*B 3 3"]) -> Float[np.ndarray,
 
 def scale_homography(homography: Float[np.ndarray, "*B 3 3"], scale: float) -> Float[np.ndarray, "*B 3 3"]:
     """The same movement of pixel indices in pictures of `scale` times the size."""
-    larger = np.array([[scale, 0, (scale - 1) / 2], [0, scale, (scale - 1) / 2], [0, 0, 1]])
-    return larger @ homography @ np.linalg.inv(larger)
+    return magnify(scale) @ homography @ magnify(1 / scale)
+
+
+def magnify(scale: float) -> Float[np.ndarray, "3 3"]:
+    """From pixel indices to those of the same picture at `scale` times the size."""
+    return np.array([[scale, 0, (scale - 1) / 2], [0, scale, (scale - 1) / 2], [0, 0, 1]])
 
 
 def carry(homography: Float[np.ndarray, "*B 3 3"], points: Float[np.ndarray, "*B P 2"]) -> Float[np.ndarray, "*B P 2"]:

@@ -10,7 +10,7 @@ Axes: F frames, H x W pixels, P and Q background points. Pixels are indices: the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -23,9 +23,12 @@ from model.camera_motion import MIN_AGREEMENT, MIN_POINTS, TOLERANCE, background
 KEY_SHIFT = 0.12  # of the width, that a frame may have turned from the one it is compared with before it is compared with another
 FOCAL_RANGE = 0.4, 3.0  # times the guess; a camera that is carried sideways seems to have an endless one
 TOLD_POINTS = 60  # of each pair of frames, that tell the focal length
-LEAST_FOCAL_ERROR = 0.01  # what a lens that is not quite straight and a turn that is not quite on the spot leave, as a share
+LEAST_FOCAL_ERROR = 0.05  # as a share: a telephone that is turned half a metre from the body's axis seems 4 % longer, a lens with k1 = -0.03 5 %
+MAX_FOCAL_ERROR = 0.15  # as a share; a turn that tells its focal length less well is hardly one
+OTHER_FOCAL = 0.3  # of the logarithm: a given focal length that the turn contradicts by more is one that the camera's being carried mimics
 MIN_TOLD = 0.9  # share of the frames whose turn must be told
-MAX_MISS = 0.0015  # of the width, by which the turn may miss the median point of the median pair; 1.4 px of 960
+MAX_MISS = 0.001  # of the width: root mean square by which a turn may miss what any homography hits, in nine of ten pairs of frames. Of 960 px a
+# telephone turned at arm's length misses 0.2 to 0.6 px, one that is carried around or past the person as it turns 1.7 px and more
 
 
 @dataclass(frozen=True)
@@ -33,9 +36,9 @@ class CameraTurns:
     """A camera that turned, and the picture of one that did not.
 
     Attributes:
-        rotation: takes directions of the camera that stands still to those of each frame; it looks the frames' mean way.
+        rotation: takes directions of the camera that stands still to those of each frame; it looks midway between the two frames that are furthest apart.
         focal_px: px of the pictures that were measured.
-        focal_error: how far that may be off, as a share; endless where it was not told but given.
+        focal_error: how far that may be off where the turn tells it, as a share; 0 where it was given.
     """
 
     rotation: Float[np.ndarray, "F 3 3"]
@@ -47,6 +50,17 @@ class CameraTurns:
         """The largest angle between two frames' optical axes."""
         axes = self.rotation[:, 2]
         return float(np.rad2deg(np.arccos(np.clip(axes @ axes.T, -1, 1)).max()))
+
+    def off_axis(self, boxes: Sequence[tuple[float, float, float, float] | None], principal: tuple[float, float]) -> float:
+        """The largest angle, degrees, between the still camera's axis and a corner of the frames' boxes (px of the pictures that were measured)."""
+        K = intrinsics(self.focal_px, principal)
+        angles = [0.0]
+        for rotation, box in zip(self.rotation, boxes, strict=True):
+            if box is not None:
+                x0, y0, x1, y1 = box
+                rays = _rays(np.array([[x0, y0], [x1, y0], [x0, y1], [x1, y1]]) - 0.5, K) @ rotation
+                angles.append(float(np.rad2deg(np.arccos(np.clip(rays[:, 2], -1, 1))).max()))
+        return max(angles)
 
     def homographies(self, scale: float, principal: tuple[float, float]) -> Float[np.ndarray, "F 3 3"]:
         """From pixels of the still camera to those of each frame, in pictures of `scale` times the size.
@@ -60,12 +74,13 @@ class CameraTurns:
 
 @dataclass(frozen=True)
 class Pair:
-    """Background points that two frames share: `now` of frame `row`, `before` of frame `key`."""
+    """Background points that two frames share: `now` of frame `row`, `before` of frame `key`; `free_px` is the root mean square by which the best homography misses them."""
 
     key: int
     row: int
     before: Float[np.ndarray, "Q 2"]
     now: Float[np.ndarray, "Q 2"]
+    free_px: float
 
 
 def measure_turns(
@@ -81,29 +96,30 @@ def measure_turns(
         focal_px: the focal length, px, or where to look for it.
 
     Returns:
-        None where the background does not tell, or where turns do not explain it: the camera was carried.
+        None where the background does not tell, or where turns do not explain it: the camera was carried, or zoomed.
     """
     height, width = images[0].shape[:2]
     principal = (width / 2 - 0.5, height / 2 - 0.5)
     pairs = follow_background(images, boxes, focal_px, principal)
-    if not pairs or len({0} | {pair.row for pair in pairs}) < MIN_TOLD * len(images):
+    if len(pairs) + 1 < MIN_TOLD * len(images):
         return None
-    focal_error = np.inf
-    if not focal_known:
-        focal_px, focal_error = _tell_focal(pairs, focal_px, principal)
-        if not np.isfinite(focal_px):
-            return None
-    rotation, misses = {0: np.eye(3)}, []
+    told, error = _tell_focal(pairs, focal_px, principal)
+    if not np.isfinite(told) or (focal_known and error < MAX_FOCAL_ERROR and abs(np.log(told / focal_px)) > OTHER_FOCAL):
+        return None
+    if focal_known:
+        told, error = focal_px, 0.0
+    if error > MAX_FOCAL_ERROR:
+        return None
+    rotation, misses = {pairs[0].key: np.eye(3)}, []
     for pair in pairs:
-        turn, off = turn_between(pair, intrinsics(focal_px, principal))
+        turn, off = turn_between(pair, intrinsics(told, principal))
         rotation[pair.row] = turn @ rotation[pair.key]
-        misses.append(np.median(off))
-    if np.median(misses) > MAX_MISS * width:
+        misses.append(np.sqrt(max(0.0, (off**2).mean() - pair.free_px**2)))
+    if np.quantile(misses, 0.9) > MAX_MISS * width:
         return None
     rows = np.array(sorted(rotation))
-    told = Rotation.from_matrix([rotation[row] for row in rows])
-    turned = Slerp(rows, told)(np.clip(np.arange(len(images)), rows[0], rows[-1]))
-    return CameraTurns((turned * turned.mean().inv()).as_matrix(), float(focal_px), float(focal_error))
+    turned = Slerp(rows, Rotation.from_matrix([rotation[row] for row in rows]))(np.clip(np.arange(len(images)), rows[0], rows[-1]))
+    return CameraTurns((turned * _middle(turned).inv()).as_matrix(), told, error)
 
 
 def follow_background(
@@ -111,9 +127,10 @@ def follow_background(
 ) -> list[Pair]:
     """What each frame shares with an earlier one, in an order in which the earlier one always came before; a frame that shares too little is left out."""
     grey = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in images]
-    K, rotation, pairs, last = intrinsics(focal_px, principal), {0: np.eye(3)}, [], 0
-    corners = {0: background_corners(grey[0], boxes[0])}
-    for row in range(1, len(images)):
+    found = (background_corners(*each) for each in zip(grey, boxes, strict=True))
+    first, start = next(((row, points) for row, points in enumerate(found) if len(points) >= MIN_POINTS), (len(images), None))
+    K, rotation, pairs, last, corners = intrinsics(focal_px, principal), {first: np.eye(3)}, [], first, {first: start}
+    for row in range(first + 1, len(images)):
         key = min(corners, key=lambda k: _shift(K, rotation[k], rotation[last]))
         if _shift(K, rotation[key], rotation[last]) > KEY_SHIFT * images[0].shape[1]:
             key, corners[last] = last, background_corners(grey[last], boxes[last])
@@ -153,12 +170,13 @@ def _compare(
     agree = np.zeros(len(before), bool) if found is None else agree.ravel() > 0
     if agree.sum() < max(MIN_POINTS, MIN_AGREEMENT * len(before)):
         return None
-    return Pair(key, row, before[agree].astype(float), now[agree].astype(float))
+    before, now = before[agree].astype(float), now[agree].astype(float)
+    return Pair(key, row, before, now, float(np.sqrt(((carry(found, before) - now) ** 2).sum(axis=1).mean())))
 
 
 def _tell_focal(pairs: list[Pair], guess: float, principal: tuple[float, float]) -> tuple[float, float]:
     """The focal length with which turns explain most, px, and its standard error as a share; endless where none in FOCAL_RANGE does best."""
-    some = [Pair(p.key, p.row, *(points[:: -(-len(points) // TOLD_POINTS)] for points in (p.before, p.now))) for p in pairs]
+    some = [replace(p, before=p.before[:: -(-len(p.before) // TOLD_POINTS)], now=p.now[:: -(-len(p.now) // TOLD_POINTS)]) for p in pairs]
 
     def misses(log_focal: float) -> Float[np.ndarray, "N"]:
         K = intrinsics(np.exp(log_focal), principal)
@@ -179,6 +197,13 @@ def _tell_focal(pairs: list[Pair], guess: float, principal: tuple[float, float])
         return np.inf, np.inf
     variance = cost(found) / len(misses(found)) / 2  # of a coordinate
     return float(np.exp(found)), float(np.hypot(np.sqrt(2 * variance / curvature), LEAST_FOCAL_ERROR))
+
+
+def _middle(turned: Rotation) -> Rotation:
+    """Midway between the two rotations whose optical axes are furthest apart."""
+    axes = turned.as_matrix()[:, 2]
+    one, other = np.unravel_index((axes @ axes.T).argmin(), (len(axes), len(axes)))
+    return turned[[one, other]].mean()
 
 
 def _rays(points: Float[np.ndarray, "Q 2"], K: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "Q 3"]:

@@ -11,10 +11,11 @@ import cv2
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from model.camera_motion import steady_frame
+from model.camera_motion import magnify, steady_frame
 
 MAX_GROWTH = 2.0  # a square around a walking person gets at most this many times the pixels per side
 EVEN = 8  # px; sides are multiples of this
+LARGEST = 4096  # px, side of the square in which a frame is laid straight before it shrinks to the result
 LEAST_GAP = 0.1  # of the usual time between frames; one that comes sooner shows the same moment again
 
 
@@ -88,8 +89,12 @@ class Window:
         Args:
             to_frame: the homography to the picture's pixels from those that the square speaks of; None: they are the same.
         """
-        square = self._inside(image) if to_frame is None else steady_frame(image, to_frame @ self._corner, (self.side, self.side))
-        how = cv2.INTER_AREA if self.resolution < self.side else cv2.INTER_CUBIC
+        if to_frame is None:
+            square = self._inside(image)
+        else:
+            size = min(self.side, LARGEST)
+            square = steady_frame(image, to_frame @ self._corner @ magnify(self.side / size), (size, size))
+        how = cv2.INTER_AREA if self.resolution < len(square) else cv2.INTER_CUBIC
         return cv2.resize(square, (self.resolution, self.resolution), interpolation=how)
 
     @property

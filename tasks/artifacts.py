@@ -204,6 +204,7 @@ class ClipInfo:
             turned, to the video's own, px, made straight where its lens bends; None where there is no video (a dataset).
         straightened: whether a bent lens's pictures were made straight.
         turned: degrees by which the camera turned on the spot; 0 where it did not.
+        focal_error: how far the focal length may be off where that turn told it, as a share; 0 where it did not.
         exposure: for each kept frame the factor on each channel's linear light, relative to the clip's median, that was taken out of
             it; None where the frames are as they were filmed.
     """
@@ -232,6 +233,7 @@ class ClipInfo:
     exposure: list[list[float]] | None = None
     straightened: bool = False
     turned: float = 0.0
+    focal_error: float = 0.0
 
     @property
     def K(self) -> Float[np.ndarray, "3 3"]:
@@ -239,8 +241,15 @@ class ClipInfo:
 
 
 def read_clip(paths: SubjectPaths) -> ClipInfo:
-    """What extract_frames knows of the clip."""
-    return ClipInfo(**read_json(paths.frames / "clip.json", made_by="extract_frames"))
+    """What extract_frames knows of the clip.
+
+    Raises:
+        InputError: it is missing, or of an earlier version.
+    """
+    clip = ClipInfo(**read_json(paths.frames / "clip.json", made_by="extract_frames"))
+    if clip.to_filmed is not None and len(clip.to_filmed[0]) != 3:
+        raise InputError(f"{paths.frames / 'clip.json'} was written by an earlier version; run: dvc repro extract_frames")
+    return clip
 
 
 def read_frame(paths: SubjectPaths, frame_id: int) -> UInt8[np.ndarray, "H W 3"]:

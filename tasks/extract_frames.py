@@ -222,7 +222,7 @@ def describe_clip(
         resolution=window.resolution,
         crop=[float(window.x0), float(window.y0), float(window.side)],
         focal_px=float(K[0, 0]),
-        focal_known=focal is not None or found.camera.focal_told,
+        focal_known=focal is not None,
         cx=float(K[0, 2]),
         cy=float(K[1, 2]),
         boxes=in_window.tolist(),
@@ -233,6 +233,7 @@ def describe_clip(
         to_filmed=to_filmed(found),
         straightened=settings.distortion is not None,
         turned=found.camera.turned,
+        focal_error=found.camera.focal_error,
         exposure=None if found.exposure is None else [found.exposure[k].light.tolist() for k, p in enumerate(found.people) if p is not None],
     )
     return clip, window

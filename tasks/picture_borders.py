@@ -12,12 +12,13 @@ from tasks.artifacts import ClipInfo
 
 
 def filmed_places(clip: ClipInfo, row: int) -> tuple[Float[np.ndarray, "H W"], Float[np.ndarray, "H W"]]:
-    """Where the pixels of one kept frame lie in the picture as it was filmed, px across and down."""
+    """Where the pixels of one kept frame lie in the picture as it was filmed, px across and down; NaN where that looked the other way."""
     x0, y0, side = clip.crop
     centres = (np.arange(clip.resolution) + 0.5) * side / clip.resolution
     x, y = (x0 + centres)[None, :], (y0 + centres)[:, None]
     H = np.eye(3) if clip.to_filmed is None else np.array(clip.to_filmed[row])
     across, down, over = (a * x + b * y + c for a, b, c in H)
+    over = np.where(over > 0, over, np.nan)  # beyond lies what is behind the camera
     return across / over, down / over
 
 

@@ -183,8 +183,8 @@ def read_inputs(paths: SubjectPaths, fitted: BodyTrack, settings: Settings) -> t
 
 
 def focal_spread(info: ClipInfo, of_fit: float, settings: Settings) -> float:
-    """How far the focal length may be from its guess: a known one hardly, a guessed one further than in the fit."""
-    return of_fit if info.focal_known else max(of_fit, settings.refine_fit.focal_spread)
+    """How far the focal length may be from its guess: a known one hardly, a guessed one further than in the fit, one that a turn of the camera told as that says."""
+    return of_fit if info.focal_known else max(of_fit, info.focal_error or settings.refine_fit.focal_spread)
 
 
 def untrained_avatar(model: BodyModel, track: BodyTrack, settings: Settings) -> Avatar:

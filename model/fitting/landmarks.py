@@ -152,14 +152,20 @@ class PoseDetector:
     def _gather(
         self, image: UInt8[np.ndarray, "H W 3"], before: Sequence[PoseLandmarks], people: list[PoseLandmarks]
     ) -> list[PoseLandmarks]:
-        """`people` and everybody else."""
+        """`people` and everybody else. Of two readings of one body the surer one is kept, but `people` themselves stay."""
+        given = len(people)
         squares = [person.roi for person in before] + [roi for window in _windows(image.shape) for roi, _ in self._find_in(image, window)]
         for square in squares:
             if any(_jump(person.roi, square) < SAME_PLACE for person in people):
                 continue
             person = self._read(image, square, with_mask=False)
-            if person is not None and not any(same_person(other, person) for other in people):
+            if person is None:
+                continue
+            twin = next((place for place, other in enumerate(people) if same_person(other, person)), None)
+            if twin is None:
                 people.append(person)
+            elif twin >= given and person.confidence.sum() > people[twin].confidence.sum():
+                people[twin] = person
         return people
 
     def look_again(self, image: UInt8[np.ndarray, "H W 3"], person: PoseLandmarks, *, with_mask: bool = True) -> PoseLandmarks:

@@ -20,6 +20,7 @@ PLATE_NOISE = 0.025  # 0..1, compression and flicker of a background pixel
 NEIGHBOURHOOD = 20  # px, around a place that the clip never shows, which tell what it looks like
 NEARBY, MIN_NEARBY = 0.6, 0.05  # how much that is trusted, and the share of the neighbourhood that must be seen
 LIT, DARKEST = 0.93, 0.4  # of the background's colour: below which a pixel lies in shadow, and the deepest shadow
+PIXELS = 20_000  # whose light is looked at at a time
 BRIGHTEST = 0.1  # share of the frames whose light is the full one, where shadows come and go
 SHADED_AROUND = 41  # px, window in which the share of shaded pixels is taken
 SHADED_START, SHADED_RANGE = (0.02, 0.3), (0.002, 0.3)  # pixels in shadow and in all, counted beforehand; smallest and largest share
@@ -53,8 +54,10 @@ def background_plate(
     often = free.sum(axis=0) >= MIN_SEEN
     known = often & (_median(np.abs(values - plate), free).max(axis=-1) <= MAX_SPREAD * 255)
     plate = plate.astype(np.float32) / 255
-    changing = often & ~known
-    plate[changing], known[changing] = _in_full_light(images[:, changing] / np.float32(255), free[:, changing])
+    rows, columns = np.nonzero(often & ~known)
+    for some in np.array_split(np.arange(len(rows)), len(rows) // PIXELS + 1):
+        at = rows[some], columns[some]
+        plate[at], known[at] = _in_full_light(images[:, *at] / np.float32(255), free[:, *at])
     return np.where(known[..., None], plate, 0), known
 
 

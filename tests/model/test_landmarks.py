@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -229,6 +230,29 @@ def test_a_body_that_is_read_twice_is_one_person_and_two_who_stand_close_are_two
     beside, behind = (reading(points + [shift, 0], (100 + shift, 100), (100 + shift, 15)) for shift in (60, 50))
     assert same_person(body, again) and same_person(body, mirage)
     assert not same_person(body, beside) and not same_person(body, behind)
+
+
+class SeesTwice(PoseDetector):
+    """Reads a body and its mirage, in one order or the other."""
+
+    def __init__(self, readings: list[PoseLandmarks]) -> None:
+        self._readings = readings
+
+    def _find_in(self, image: np.ndarray, window: object) -> list[tuple[int, float]]:
+        return [(place, 1.0) for place in range(len(self._readings))]
+
+    def _read(self, image: np.ndarray, roi: int, *, with_mask: bool) -> PoseLandmarks:
+        return self._readings[roi]
+
+
+@pytest.mark.parametrize("mirage_first", [False, True])
+def test_of_a_body_and_its_mirage_the_body_is_kept(mirage_first: bool, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("model.fitting.landmarks._jump", lambda one, other: 1.0)
+    points = np.c_[np.tile([80.0, 120.0, 100.0], 11), np.linspace(20, 180, 33)]
+    body = reading(points, (100, 100), (100, 15))
+    mirage = replace(reading(points[::-1] * [1, 0.8] + [0, 20], (100, 105), (100, 170)), confidence=np.full(33, 0.4))
+    found = SeesTwice([mirage, body] if mirage_first else [body, mirage]).everybody(np.zeros((200, 200, 3), np.uint8))
+    assert len(found) == 1 and found[0] is body
 
 
 class CrowdedThenEmpty(PoseDetector):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import cv2
 import numpy as np
 import pytest
 
@@ -74,3 +77,14 @@ def test_beyond_the_border_the_border_repeats():
     cut = Window(x0=-3, y0=2, side=10, resolution=10).cut(image)
     assert np.array_equal(cut[:6, 3:], image[2:, :7])
     assert np.array_equal(cut[:6, 0], image[2:, 0]) and np.array_equal(cut[9, 3:], image[7, :7])
+
+
+def test_a_square_of_a_steadied_picture_shows_what_the_frame_shows_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(3)
+    image = cv2.GaussianBlur(rng.integers(0, 255, (120, 160, 3), dtype=np.uint8), (0, 0), 3.0)
+    window, moved = Window(x0=30, y0=20, side=80, resolution=40), np.array([[1.0, 0, 12], [0, 1, -7], [0, 0, 1]])
+    straight = replace(window, x0=42, y0=13).cut(image)
+    assert np.array_equal(window.cut(image, np.eye(3)), window.cut(image))
+    assert np.array_equal(window.cut(image, moved), straight)
+    monkeypatch.setattr("model.video.LARGEST", 48)  # px, less than the square has
+    assert np.abs(window.cut(image, moved).astype(int) - straight)[2:-2, 2:-2].max() <= 6  # of 255: other filters

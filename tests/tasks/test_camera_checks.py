@@ -71,7 +71,7 @@ def turned(frames: list[np.ndarray], boxes: list, guess: float = 1.3 * FOCAL, kn
 def test_a_camera_that_turns_is_followed_and_its_focal_length_taken():
     K, truth = intrinsics(FOCAL, PRINCIPAL), turns()
     camera = turned(film(K @ truth @ np.linalg.inv(K)), BOXES)
-    assert camera.turned == pytest.approx(40, abs=1.5) and camera.focal_px == pytest.approx(FOCAL, rel=0.015) and camera.focal_told
+    assert camera.turned == pytest.approx(40, abs=1.5) and camera.focal_px == pytest.approx(FOCAL, rel=0.015) and 0 < camera.focal_error < 0.06
     assert "the camera turned by" in camera.notes[0] and "tells its focal length" in camera.notes[0]
     middle = carry(np.linalg.inv(camera.to_frame), np.array(PRINCIPAL)[None])[:, 0]
     assert np.ptp(middle[:, 0]) == pytest.approx(2 * FOCAL * np.tan(np.deg2rad(20)), rel=0.05)  # px, that the still picture's middle of view moves
@@ -82,12 +82,12 @@ def test_a_camera_that_turns_is_followed_and_its_focal_length_taken():
 def test_a_camera_that_turns_too_far_is_refused_with_how_far():
     K, pan = intrinsics(FOCAL, PRINCIPAL), np.deg2rad(np.linspace(-40, 40, 25))
     far = np.stack([[[np.cos(a), 0, np.sin(a)], [0, 1, 0], [-np.sin(a), 0, np.cos(a)]] for a in pan])
-    with pytest.raises(InputError, match=rf"it turns by (79|80|81) degrees, expected at most {WIDEST_TURN:.0f}"):
+    with pytest.raises(InputError, match=rf"it turns by (79|80|81) degrees and .* expected at most {WIDEST_TURN:.0f}"):
         turned(film(K @ far @ np.linalg.inv(K), walker=False), [None] * 25)
 
 
-def test_the_exposure_of_a_camera_that_turns_is_evened_too():
+def test_the_exposure_of_a_camera_that_turns_is_left_alone():
     K, rising = intrinsics(FOCAL, PRINCIPAL), np.linspace(0.85, 1.15, 25)[:, None] * np.ones(3)
     frames = brightened(film(K @ turns() @ np.linalg.inv(K)), rising)
-    exposure, _ = judge_exposure(frames, BOXES, turned(frames, BOXES), filmed_by(frames), settings())
-    assert exposure is not None and np.all(np.diff(exposure.light.mean(axis=1)) > 0)
+    camera = turned(frames, BOXES)
+    assert camera.turned > 30 and judge_exposure(frames, BOXES, camera, filmed_by(frames), settings()) == (None, [])
