@@ -20,15 +20,16 @@ from scipy.spatial.transform import Rotation, Slerp
 
 from model.camera_motion import MIN_AGREEMENT, MIN_POINTS, TOLERANCE, background_corners, carry, follow_points
 
-KEY_SHIFT = 0.12  # of the width, that a frame may have turned from the one it is compared with before it is compared with another
+KEY_SHIFT = 0.12  # of the longer side, that a frame may have turned from the one it is compared with before it is compared with another
 FOCAL_RANGE = 0.4, 3.0  # times the guess; a camera that is carried sideways seems to have an endless one
 TOLD_POINTS = 60  # of each pair of frames, that tell the focal length
 LEAST_FOCAL_ERROR = 0.05  # as a share: a telephone that is turned half a metre from the body's axis seems 4 % longer, a lens with k1 = -0.03 5 %
 MAX_FOCAL_ERROR = 0.15  # as a share; a turn that tells its focal length less well is hardly one
 OTHER_FOCAL = 0.3  # of the logarithm: a given focal length that the turn contradicts by more is one that the camera's being carried mimics
-MIN_TOLD = 0.9  # share of the frames whose turn must be told
-MAX_MISS = 0.001  # of the width: root mean square by which a turn may miss what any homography hits, in nine of ten pairs of frames. Of 960 px a
-# telephone turned at arm's length misses 0.2 to 0.6 px, one that is carried around or past the person as it turns 1.7 px and more
+MIN_TOLD = 0.75  # share of the frames whose turn must be told; a quick turn blurs some
+LONGEST_GAP = 10.0  # degrees that the camera may turn from a told frame to the next
+MAX_MISS = 0.001  # of the longer side: root mean square by which a turn and a rolling shutter may miss what any homography hits, in nine of ten pairs of
+# frames. Of 960 px a telephone turned at arm's length misses 0.2 to 0.6 px, one that is carried around or past the person as it turns 1.7 px and more
 
 
 @dataclass(frozen=True)
@@ -99,26 +100,29 @@ def measure_turns(
         None where the background does not tell, or where turns do not explain it: the camera was carried, or zoomed.
     """
     height, width = images[0].shape[:2]
-    principal = (width / 2 - 0.5, height / 2 - 0.5)
+    principal, longer = (width / 2 - 0.5, height / 2 - 0.5), max(height, width)
     pairs = follow_background(images, boxes, focal_px, principal)
     if len(pairs) + 1 < MIN_TOLD * len(images):
         return None
     told, error = _tell_focal(pairs, focal_px, principal)
     if not np.isfinite(told) or (focal_known and error < MAX_FOCAL_ERROR and abs(np.log(told / focal_px)) > OTHER_FOCAL):
         return None
-    if focal_known:
-        told, error = focal_px, 0.0
     if error > MAX_FOCAL_ERROR:
+        if not focal_known:
+            return None
+        told = focal_px
+    misses = [unexplained_px(pair, intrinsics(told, principal)) for pair in pairs]
+    if np.quantile(misses, 0.9) > MAX_MISS * longer:
         return None
-    rotation, misses = {pairs[0].key: np.eye(3)}, []
+    told, error = (focal_px, 0.0) if focal_known else (told, error)
+    rotation = {pairs[0].key: np.eye(3)}
     for pair in pairs:
-        turn, off = turn_between(pair, intrinsics(told, principal))
-        rotation[pair.row] = turn @ rotation[pair.key]
-        misses.append(np.sqrt(max(0.0, (off**2).mean() - pair.free_px**2)))
-    if np.quantile(misses, 0.9) > MAX_MISS * width:
-        return None
+        rotation[pair.row] = turn_between(pair, intrinsics(told, principal))[0] @ rotation[pair.key]
     rows = np.array(sorted(rotation))
-    turned = Slerp(rows, Rotation.from_matrix([rotation[row] for row in rows]))(np.clip(np.arange(len(images)), rows[0], rows[-1]))
+    known = Rotation.from_matrix([rotation[row] for row in rows])
+    if np.rad2deg((known[1:] * known[:-1].inv()).magnitude()[np.diff(rows) > 1]).max(initial=0.0) > LONGEST_GAP:
+        return None
+    turned = Slerp(rows, known)(np.clip(np.arange(len(images)), rows[0], rows[-1]))
     return CameraTurns((turned * _middle(turned).inv()).as_matrix(), told, error)
 
 
@@ -127,21 +131,50 @@ def follow_background(
 ) -> list[Pair]:
     """What each frame shares with an earlier one, in an order in which the earlier one always came before; a frame that shares too little is left out."""
     grey = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in images]
-    found = (background_corners(*each) for each in zip(grey, boxes, strict=True))
-    first, start = next(((row, points) for row, points in enumerate(found) if len(points) >= MIN_POINTS), (len(images), None))
-    K, rotation, pairs, last, corners = intrinsics(focal_px, principal), {first: np.eye(3)}, [], first, {first: start}
-    for row in range(first + 1, len(images)):
+    K, rotation, pairs, last = intrinsics(focal_px, principal), {0: np.eye(3)}, [], 0
+    corners = {0: background_corners(grey[0], boxes[0])}
+    for row in range(1, len(images)):
+        expected = _carry_on(rotation, row)
         key = min(corners, key=lambda k: _shift(K, rotation[k], rotation[last]))
-        if _shift(K, rotation[key], rotation[last]) > KEY_SHIFT * images[0].shape[1]:
+        if _shift(K, rotation[key], rotation[last]) > KEY_SHIFT * max(grey[0].shape):
             key, corners[last] = last, background_corners(grey[last], boxes[last])
-        pair = _compare(key, row, grey, corners[key], K @ rotation[last] @ rotation[key].T @ np.linalg.inv(K), boxes[row])
+        pair = _compare(key, row, grey, corners[key], K @ expected @ rotation[key].T @ np.linalg.inv(K), boxes[row])
         if pair is None and key != last:
             corners[last] = background_corners(grey[last], boxes[last])
-            pair = _compare(last, row, grey, corners[last], np.eye(3), boxes[row])
+            pair = _compare(last, row, grey, corners[last], K @ expected @ rotation[last].T @ np.linalg.inv(K), boxes[row])
         if pair is not None:
             rotation[row], last = turn_between(pair, K)[0] @ rotation[pair.key], row
             pairs.append(pair)
+        elif not pairs:  # a title, or a hand before the lens
+            rotation, corners, last = {row: np.eye(3)}, {row: background_corners(grey[row], boxes[row])}, row
     return pairs
+
+
+def _carry_on(rotation: dict[int, Float[np.ndarray, "3 3"]], row: int) -> Float[np.ndarray, "3 3"]:
+    """How a frame is likely turned: as the last two that are told would have it."""
+    *_, last = rotation
+    if len(rotation) == 1:
+        return rotation[last]
+    before = list(rotation)[-2]
+    step = Rotation.from_matrix(rotation[last] @ rotation[before].T).as_rotvec() / (last - before)
+    return Rotation.from_rotvec((row - last) * step).as_matrix() @ rotation[last]
+
+
+def unexplained_px(pair: Pair, K: Float[np.ndarray, "3 3"]) -> float:
+    """Root mean square, px, by which a turn misses what any homography hits, whatever a rolling shutter adds.
+
+    A sensor that is read row by row shows each row a little later, so that a frame which is taken as the camera turns is sheared and stretched: in either
+    coordinate by an amount that grows with y. That and the rotation that goes best with it are taken out, by least squares.
+    """
+    turn, _ = turn_between(pair, K)
+    predicted = carry(K @ turn @ np.linalg.inv(K), pair.before)
+    x, y = ((predicted - K[:2, 2]) / K[0, 0]).T
+    zero, one = np.zeros_like(x), np.ones_like(x)
+    across, down = np.stack([-x * y, one + x**2, -y, y, zero]), np.stack([-(one + y**2), x * y, x, zero, y])  # of turns about three axes, and of the shutter
+    moves = np.concatenate([across, down], axis=1).T
+    off = (pair.now - predicted).T.ravel()
+    left = off - moves @ np.linalg.lstsq(moves, off, rcond=None)[0]
+    return float(np.sqrt(max(0.0, (left**2).sum() / len(x) - pair.free_px**2)))
 
 
 def turn_between(pair: Pair, K: Float[np.ndarray, "3 3"]) -> tuple[Float[np.ndarray, "3 3"], Float[np.ndarray, "Q"]]:

@@ -248,7 +248,7 @@ def read_clip(paths: SubjectPaths) -> ClipInfo:
     """
     clip = ClipInfo(**read_json(paths.frames / "clip.json", made_by="extract_frames"))
     if clip.to_filmed is not None and len(clip.to_filmed[0]) != 3:
-        raise InputError(f"{paths.frames / 'clip.json'} was written by an earlier version; run: dvc repro extract_frames")
+        raise InputError(f"{paths.frames / 'clip.json'} was written by an earlier version; run: dvc repro extract_frames (or delete {paths.frames})")
     return clip
 
 

@@ -143,7 +143,7 @@ def see(detected: Detected, clip: Clip, settings: FitSmplSettings) -> Observatio
 
 
 def focal_spread(info: ClipInfo, settings: FitSmplSettings) -> float:
-    """How far the focal length may be from what is known of it: a measured one hardly, a telephone's word a little, a guess as the settings say."""
+    """How far the focal length may be from what is known of it: a measured one hardly, a telephone's word a little, a guess, or what a turn told, as the settings say."""
     if not info.focal_known:
         return settings.focal_spread
     return FILE_FOCAL_SPREAD if info.focal_from_file else KNOWN_FOCAL_SPREAD

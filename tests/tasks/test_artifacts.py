@@ -15,6 +15,8 @@ from model.body.track import BodyTrack
 from tasks.artifacts import (
     ClipInfo,
     Segmentation,
+    SubjectPaths,
+    read_clip,
     read_image,
     read_npz,
     read_track,
@@ -31,6 +33,19 @@ from tasks.whole_files import replaced_file, replaced_folder
 def _clip(num_frames: int) -> ClipInfo:
     ids = list(range(num_frames))
     return ClipInfo("c.mp4", 64, 48, 25.0, ids, [i / 25 for i in ids], ids, 25.0, 32, [0, 0, 48], 40.0, False, 16, 16, [], {}, [])
+
+
+def test_a_record_of_frames_by_an_earlier_version_is_refused_with_what_to_run(tmp_path: Path) -> None:
+    paths = SubjectPaths(tmp_path, tmp_path)
+    paths.frames.mkdir(parents=True)
+    for rows, fits in ((3, True), (2, False)):
+        clip = dataclasses.replace(_clip(2), to_filmed=[np.eye(rows, 3).tolist()] * 2)
+        write_json(paths.frames / "clip.json", vars(clip))
+        if fits:
+            assert read_clip(paths) == clip
+        else:
+            with pytest.raises(InputError, match="earlier version; run: dvc repro extract_frames"):
+                read_clip(paths)
 
 
 def test_a_track_comes_back_as_it_was_written(tmp_path: Path) -> None:
