@@ -30,8 +30,9 @@ from demo.skeleton import joint_transforms
 from demo.studio import light_moment, photograph
 from demo.subject import build_subject, hem_swing, shape_body
 from model.body.body_model import load_body_model
+from model.fitting.clip_landmarks import stack_landmarks, track_clip
 from model.fitting.confidence import facing
-from model.fitting.landmarks import PoseDetector, stack_landmarks, track_clip
+from model.fitting.landmarks import PoseDetector
 from model.fitting.outline import render_faces
 
 WIDTH, HEIGHT, FPS, ROWS, TEXTURE = 1280, 720, 25, 250, 1024

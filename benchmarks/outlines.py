@@ -21,7 +21,8 @@ from rich.progress import track
 from scipy.ndimage import binary_dilation
 
 from benchmarks.cast import MEMBERS, Member, prepare
-from model.fitting.landmarks import PoseDetector, track_clip
+from model.fitting.clip_landmarks import track_clip
+from model.fitting.landmarks import PoseDetector
 from model.fitting.mask_checks import largest_part
 from model.fitting.matting import box_around, decide_outline, learn_scene, weigh_colours
 from model.video import Window

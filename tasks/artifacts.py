@@ -37,7 +37,7 @@ from jaxtyping import Float, UInt8
 
 from model.body.track import BodyTrack
 from model.damaged_files import DAMAGED_NPZ
-from model.fitting.landmarks import ClipLandmarks
+from model.fitting.clip_landmarks import ClipLandmarks
 from tasks.errors import InputError
 from tasks.whole_files import replaced_file
 

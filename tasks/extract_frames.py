@@ -15,7 +15,8 @@ from jaxtyping import Float, Int, UInt8
 
 from model.camera_motion import carry_back, carry_box_back, measure_camera, of_coordinates
 from model.exposure import Exposure
-from model.fitting.landmarks import MissingDetectorError, NobodyThereError, PoseLandmarks, track_clip
+from model.fitting.clip_landmarks import NobodyThereError, track_clip
+from model.fitting.landmarks import MissingDetectorError, PoseLandmarks
 from model.lens import Lens
 from model.video import Window, sample_times, window_around
 from tasks.artifacts import ClipInfo, SubjectPaths, frame_name, subject_paths, timed, write_image, write_json

@@ -18,10 +18,11 @@ from jaxtyping import Float, UInt8
 from model.body.body_model import BodyModel
 from model.body.track import BodyTrack, joint_confidence
 from model.body.track_import.refine import refine_from, see_as
+from model.fitting.clip_landmarks import stack_landmarks, track_clip
 from model.fitting.detection import Detected, clean_landmarks
 from model.fitting.film import FitScenes, draw_pair
 from model.fitting.fit import Silhouettes, fit_clip, pose_state, skin_surface
-from model.fitting.landmarks import MissingDetectorError, stack_landmarks, track_clip
+from model.fitting.landmarks import MissingDetectorError
 from model.fitting.objective import FitBody, fit_body_of
 from model.fitting.observations import FitState, Observations, observe
 from model.fitting.picture import contact_sheet

@@ -17,7 +17,8 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from model.fitting.landmarks import MissingDetectorError, PoseDetector, PoseLandmarks, stack_landmarks, track_clip
+from model.fitting.clip_landmarks import stack_landmarks, track_clip
+from model.fitting.landmarks import MissingDetectorError, PoseDetector, PoseLandmarks
 from model.fitting.mask_checks import find_implausible, largest_part
 from model.fitting.matting import box_around, decide_outline, learn_scene
 from model.fitting.scene import ShownPixels, everything

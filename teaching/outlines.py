@@ -28,7 +28,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional as nnf
 
-from model.fitting.landmarks import PoseDetector, track_clip
+from model.fitting.clip_landmarks import track_clip
+from model.fitting.landmarks import PoseDetector
 from model.fitting.mask_checks import largest_part
 from model.fitting.matting import REACH, box_around, learn_scene, weigh_colours
 from model.fitting.outline_network import STEP, WEIGHTS, OutlineNetwork, outline_inputs

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
+from model.fitting.clip_landmarks import ClipLandmarks
 from model.fitting.confidence import calibrate
-from model.fitting.landmarks import ClipLandmarks
 from model.fitting.swaps import repair_swaps
 
 

@@ -1,4 +1,4 @@
-"""Where the person's landmarks are in each frame: BlazePose, run by LiteRT. The one door to the detectors.
+"""Where people's landmarks are in one frame: BlazePose, run by LiteRT. The one door to the detectors.
 
 Axes: H x W pixels of a frame, 33 landmarks named by BLAZEPOSE_NAMES. The networks are the .tflite files that the wheel of
 mediapipe 0.10.14 carries (Apache-2.0); mediapipe itself is never imported.
@@ -6,8 +6,8 @@ mediapipe 0.10.14 carries (Apache-2.0); mediapipe itself is never imported.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -19,9 +19,7 @@ from model.fitting.blazepose_boxes import Roi
 from model.fitting.blazepose_decode import BLAZEPOSE_NAMES
 from model.fitting.blazepose_networks import MissingDetectorError, Network
 
-__all__ = [
-    "BLAZEPOSE_NAMES", "ClipLandmarks", "MissingDetectorError", "NobodyThereError", "PoseDetector", "PoseLandmarks", "stack_landmarks", "track_clip",
-]  # fmt: skip
+__all__ = ["BLAZEPOSE_NAMES", "MissingDetectorError", "PoseDetector", "PoseLandmarks", "box_overlap", "prominence", "same_person"]
 
 MIN_DETECTION = 0.5  # score below which a box is no person (published graph)
 MIN_PRESENCE = 0.5  # presence below which the person is lost (published graph)
@@ -30,7 +28,6 @@ LANDMARK_SHAPES = ((195,), (1,), (256, 256, 1), (64, 64, 39), (117,))  # points,
 TIGHTER = 0.8  # of the landmarks' square, for the mask
 ROOM = 1.05  # of the mask's own extent
 MAX_JUMP = 1.0  # beyond this, who is found after a loss is somebody else; see _jump
-NUM_LOOKS = 9  # frames of a clip that are searched for its subject
 TILE_SIDE = 0.65  # of the picture's longer side, at most, when people are looked for tile by tile
 TILE_STEP = 0.55  # of a tile
 SAME_PLACE = 0.2  # jump below which two squares hold the same person; a turned torso moves its square by less
@@ -68,39 +65,6 @@ class PoseLandmarks:
     def roi(self) -> Roi:
         """The square of the picture that holds this person."""
         return boxes.roi_from_alignment(*self.alignment)
-
-
-@dataclass(frozen=True)
-class ClipLandmarks:
-    """One person's landmarks through a clip, as arrays; zeros where it is not found.
-
-    Attributes:
-        points: px. visibility: as the detector reports it, 0..1. points_world: metres; see PoseLandmarks.
-    """
-
-    points: Float[np.ndarray, "F 33 2"]
-    visibility: Float[np.ndarray, "F 33"]
-    points_world: Float[np.ndarray, "F 33 3"]
-
-
-def stack_landmarks(people: Sequence[PoseLandmarks | None]) -> ClipLandmarks:
-    """Gather what was detected frame by frame."""
-    count = decode.NUM_BODY
-    none = np.zeros((count, 2)), np.zeros(count), np.zeros((count, 3))
-    rows = [none if p is None else (p.points, p.confidence, p.points_world) for p in people]
-    return ClipLandmarks(*(np.stack(column) for column in zip(*rows, strict=True)))
-
-
-class NobodyThereError(ValueError):
-    """No person is where the subject was said to be.
-
-    Attributes:
-        frame, box: the person who comes nearest to that place: row of the frame and x0, y0, x1, y1, px.
-    """
-
-    def __init__(self, frame: int, box: tuple[float, float, float, float]) -> None:
-        super().__init__(f"nobody is there; the nearest person fills {box} in frame {frame}")
-        self.frame, self.box = frame, box
 
 
 class PoseDetector:
@@ -178,14 +142,14 @@ class PoseDetector:
         """The person who fills a box (x0, y0, x1, y1, px), looked for where it was in the frame before and then inside the box."""
         if previous is not None:
             found = self._read(image, previous.roi, with_mask=with_mask)
-            if found is not None and _overlap(found.box, box) >= GUIDED_OVERLAP:
+            if found is not None and box_overlap(found.box, box) >= GUIDED_OVERLAP:
                 return found
         side = GUIDE_ROOM * max(box[2] - box[0], box[3] - box[1])
         window = Roi(((box[0] + box[2]) / 2, (box[1] + box[3]) / 2), float(side), 0.0)
         found = [self._read(image, roi, with_mask=with_mask) for roi, _ in self._find_in(image, window)]
         found = [person for person in found if person is not None]
-        best = max(found, key=lambda person: _overlap(person.box, box), default=None)
-        return best if best is not None and _overlap(best.box, box) >= GUIDED_OVERLAP else None
+        best = max(found, key=lambda person: box_overlap(person.box, box), default=None)
+        return best if best is not None and box_overlap(best.box, box) >= GUIDED_OVERLAP else None
 
     def segment(self, image: UInt8[np.ndarray, "H W 3"], person: PoseLandmarks) -> Float[np.ndarray, "H W"]:
         """A finer mask of a person who is found already: share of person in each pixel, 0..1.
@@ -207,7 +171,7 @@ class PoseDetector:
         """Squares of those in the picture who can be the person, the likeliest first."""
         found = [roi for roi, _ in self._find(image)]
         if previous is None:
-            return sorted(found, key=lambda roi: -_prominence(roi, image.shape))
+            return sorted(found, key=lambda roi: -prominence(roi, image.shape))
         jumps = [_jump(previous.roi, roi) for roi in found]
         near = [(jump, roi) for jump, roi in zip(jumps, found, strict=True) if jump < MAX_JUMP]
         return [roi for _, roi in sorted(near, key=lambda pair: pair[0])]
@@ -250,120 +214,6 @@ class PoseDetector:
         )
 
 
-def track_clip(
-    images: Iterable[UInt8[np.ndarray, "H W 3"]],
-    *,
-    detector: PoseDetector | None = None,
-    with_mask: bool = True,
-    subject_box: tuple[float, float, float, float] | None = None,
-    guides: Sequence[tuple[float, float, float, float]] | None = None,
-    progress: Callable[[int], None] = lambda done: None,
-) -> list[PoseLandmarks | None]:
-    """Follow one person through a clip: the one who looks largest and most central, or who is in `subject_box`.
-
-    Where a handful of frames shows one person, it is followed from its best frame to the end and from there back to the
-    start. Where they show more, everybody is found in every frame and the subject's way is decided over the whole clip
-    (see subject.py), so that somebody who walks past is not taken for it.
-
-    Args:
-        images: the frames, in order. A sequence may load them when asked: each is read once, and a few once more.
-        detector: a detector to use again; None makes one.
-        with_mask: whether to keep a mask for each frame (4 bytes a pixel).
-        subject_box: x0, y0, x1, y1, px, around the subject in the first frame that shows anybody there.
-        guides: where the subject is in each frame (x0, y0, x1, y1, px), when that is known already.
-        progress: called with the number of frames done.
-
-    Returns:
-        One answer a frame; None where the person is not found.
-
-    Raises:
-        NobodyThereError: no frame shows a person in `subject_box`.
-    """
-    detector = detector or PoseDetector()
-    images = images if isinstance(images, Sequence) else list(images)
-    if not len(images):
-        return []
-    if guides is not None:
-        return _follow_guides(images, guides, detector, with_mask, progress)
-    looks = {i: detector.everybody(images[i]) for i in sorted(set(np.linspace(0, len(images) - 1, NUM_LOOKS).round().astype(int).tolist()))}
-    if subject_box is not None or max(len(people) for people in looks.values()) > 1:
-        return _follow_among_others(images, subject_box, detector, with_mask, progress)
-    start = max(looks, key=lambda i: (max((_prominence(p.roi, images[i].shape) for p in looks[i]), default=0.0), -i))
-    followed: list[PoseLandmarks | None] = [None] * len(images)
-    last, done = None, 0
-    for order in (range(start, len(images)), range(start - 1, -1, -1)):
-        last = followed[start]
-        for i in order:
-            followed[i] = detector.track(images[i], last, with_mask=with_mask)
-            last = followed[i] or last
-            done += 1
-            progress(done)
-    return followed
-
-
-def _follow_guides(
-    images: Sequence[UInt8[np.ndarray, "H W 3"]], guides: Sequence[tuple[float, float, float, float]], detector: PoseDetector,
-    with_mask: bool, progress: Callable[[int], None],
-) -> list[PoseLandmarks | None]:  # fmt: skip
-    """The person in the box of each frame."""
-    followed: list[PoseLandmarks | None] = []
-    last = None
-    for image, box in zip(images, guides, strict=True):
-        followed.append(detector.at(image, box, last, with_mask=with_mask))
-        last = followed[-1] or last
-        progress(len(followed))
-    return followed
-
-
-def _follow_among_others(
-    images: Sequence[UInt8[np.ndarray, "H W 3"]], box: tuple[float, float, float, float] | None, detector: PoseDetector,
-    with_mask: bool, progress: Callable[[int], None],
-) -> list[PoseLandmarks | None]:  # fmt: skip
-    """The subject among everybody who is seen in any frame."""
-    crowd: list[list[PoseLandmarks]] = []
-    sightings = []
-    for image in images:
-        crowd.append(detector.everybody(image, crowd[-1] if crowd else ()))
-        sightings.append(_sightings(image, crowd[-1]))
-        progress(len(crowd))
-    if not any(crowd):
-        return [None] * len(images)
-    if box is None:
-        chain = subject.choose_subject(sightings, _everyone_once(crowd))
-    else:
-        chain = subject.follow(sightings, _person_in(crowd, box))
-    people = [None if n is None else crowd[i][n] for i, n in enumerate(chain)]
-    return [p and replace(detector.look_again(image, p, with_mask=with_mask), others=len(c) - 1) for image, p, c in zip(images, people, crowd, strict=True)]
-
-
-def _everyone_once(crowd: list[list[PoseLandmarks]]) -> list[tuple[int, int]]:
-    """Everybody of the frame in which most people are seen: whoever matters in the clip is most likely there."""
-    fullest = max(range(len(crowd)), key=lambda i: (len(crowd[i]), -abs(i - len(crowd) // 2)))
-    return [(fullest, n) for n in range(len(crowd[fullest]))]
-
-
-def _person_in(crowd: list[list[PoseLandmarks]], box: tuple[float, float, float, float]) -> tuple[int, int]:
-    """Frame and number of the first person who fills a box.
-
-    Raises:
-        NobodyThereError: there is none.
-    """
-    for i, people in enumerate(crowd):
-        overlaps = [_overlap(person.box, box) for person in people]
-        if overlaps and max(overlaps) >= GUIDED_OVERLAP:
-            return i, int(np.argmax(overlaps))
-    nearest = max(((_overlap(p.box, box), i, p.box) for i, people in enumerate(crowd) for p in people), key=lambda hit: hit[:2])
-    raise NobodyThereError(nearest[1], nearest[2])
-
-
-def _sightings(image: UInt8[np.ndarray, "H W 3"], people: list[PoseLandmarks]) -> subject.Sightings:
-    """What tells the people of a frame from each other."""
-    squares = np.array([[*p.roi.centre, p.roi.size] for p in people]).reshape(-1, 3)
-    colours = [subject.clothes_colours(image, p.points) for p in people]
-    prominence = np.array([_prominence(p.roi, image.shape) for p in people])
-    return subject.Sightings(squares, np.stack(colours) if people else np.zeros((0, 0)), prominence)
-
-
 def _windows(shape: tuple[int, ...]) -> list[Roi]:
     """The whole picture as a square, then square tiles that overlap by half."""
     height, width = shape[:2]
@@ -377,12 +227,12 @@ def _windows(shape: tuple[int, ...]) -> list[Roi]:
     return [Roi((width / 2, height / 2), float(max(width, height)), 0.0), *tiles]
 
 
-def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> float:
+def box_overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> float:
     """Intersection over union of two boxes."""
     return float(boxes.box_iou(np.asarray(a), np.asarray(b)[None])[0])
 
 
-def _prominence(roi: Roi, shape: tuple[int, ...]) -> float:
+def prominence(roi: Roi, shape: tuple[int, ...]) -> float:
     """Size of a person in px, halved towards the corners of the picture."""
     middle = np.array([shape[1], shape[0]]) / 2
     away = np.linalg.norm(np.asarray(roi.centre) - middle) / np.linalg.norm(middle)
@@ -393,7 +243,7 @@ def same_person(one: PoseLandmarks, other: PoseLandmarks) -> bool:
     """Whether two readings of a frame are of one body: from much the same square, with much the same points, or as its mirage upside down."""
     if _jump(one.roi, other.roi) < SAME_PLACE or np.median(np.linalg.norm(one.points - other.points, axis=1)) < SAME_POINTS * one.roi.size:
         return True
-    return bool(np.cos(one.roi.angle - other.roi.angle) < 0) and _overlap(one.box, other.box) > SAME_BOX
+    return bool(np.cos(one.roi.angle - other.roi.angle) < 0) and box_overlap(one.box, other.box) > SAME_BOX
 
 
 def _jump(before: Roi, now: Roi) -> float:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from model.fitting.clip_landmarks import ClipLandmarks
 from model.fitting.confidence import calibrate, facing, find_spikes
 from model.fitting.detection import clean_landmarks
-from model.fitting.landmarks import ClipLandmarks
 from model.fitting.swaps import LIMB_PAIRS, repair_swaps
 
 FRAMES = 40

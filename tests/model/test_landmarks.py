@@ -15,7 +15,8 @@ from model.fitting import blazepose_networks
 from model.fitting.blazepose_boxes import Roi, crop_roi, decode_detections, detector_anchors, paste_roi, roi_from_alignment
 from model.fitting.blazepose_decode import decode_landmarks, refine_by_heat
 from model.fitting.blazepose_networks import MissingDetectorError, network_file
-from model.fitting.landmarks import BLAZEPOSE_NAMES, PoseDetector, PoseLandmarks, same_person, track_clip
+from model.fitting.clip_landmarks import track_clip
+from model.fitting.landmarks import BLAZEPOSE_NAMES, PoseDetector, PoseLandmarks, same_person
 
 TAIJI = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "taiji.mp4"
 needs_taiji = pytest.mark.skipif(not TAIJI.is_file(), reason=f"needs a real clip at {TAIJI}")
