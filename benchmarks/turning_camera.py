@@ -1,6 +1,6 @@
 """What a camera that turns on the spot costs the fit: a film of the cast as it is, and as a camera with a narrower picture that follows the person sees it.
 
-    python -m benchmarks.turning_camera [--people bela demo] [--out benchmarks/reports/turning_camera.json]
+    python -m benchmarks.turning_camera [--people bela caspar] [--out benchmarks/reports/turning_camera.json]
 
 A camera that only turns sees what a wider one sees that stands still, by a homography: so the film is decoded, each frame turned (towards the person, who
 is followed late and unsteadily, as by hand), cut narrower and encoded again. Frames, masks and fit are made of both, the focal length unknown to either.
@@ -34,7 +34,7 @@ from benchmarks.body_fit import compare, fitted_joints, true_joints
 from benchmarks.cast import MEMBERS, Member, fit_variant, prepare
 from benchmarks.outlines import compare as compare_masks
 from demo.filming import write_clip
-from model.camera_motion import carry, of_coordinates, steady_frame
+from model.camera_motion import carry, of_coordinates, of_indices, steady_frame
 from model.video import Window
 from tasks.artifacts import ClipInfo, frame_name, read_clip, read_mask, read_track, write_json
 from tasks.provenance import code_commit
@@ -49,7 +49,7 @@ SWAY = (2.5, 0.4, 0.4), (5.0, 3.1, 4.3)  # degrees that the hand adds to pan, no
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--people", nargs="+", choices=MEMBERS, default=["bela", "demo"])
+    parser.add_argument("--people", nargs="+", choices=MEMBERS, default=["bela", "caspar"])
     parser.add_argument("--out", type=Path, default=None)
     arguments = parser.parse_args()
     settings = load_settings()
@@ -159,15 +159,8 @@ def true_masks(truth: Truth, clip: ClipInfo, to_film: Float[np.ndarray, "F 3 3"]
     window, masks = Window(*map(int, clip.crop), clip.resolution), []
     for row, homography in zip(clip.source_frames, to_film, strict=True):
         mask = cv2.imread(str(truth.folder / "masks" / frame_name(row)), cv2.IMREAD_GRAYSCALE)
-        masks.append(window.cut(np.repeat(mask[..., None], 3, axis=2), _of_indices(homography))[..., 0])
+        masks.append(window.cut(np.repeat(mask[..., None], 3, axis=2), of_indices(homography))[..., 0])
     return np.stack(masks) / np.float32(255)
-
-
-def _of_indices(homography: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "3 3"]:
-    """The same movement of pixel indices, from one of coordinates with centres at +0.5."""
-    to_index, to_coordinate = np.eye(3), np.eye(3)
-    to_index[:2, 2], to_coordinate[:2, 2] = -0.5, 0.5
-    return to_index @ homography @ to_coordinate
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ QUALITY, SPACING = 0.01, 8  # of corners: share of the best one's strength, px b
 PERSON_ROOM = 0.08  # of the person's box, left out around it
 PATCH = (21, 21)  # px, that a point is recognised by
 IDENTITY = np.array([[1.0, 0, 0], [0, 1.0, 0]])
+TO_INDEX = np.array([[1.0, 0, -0.5], [0, 1.0, -0.5], [0, 0, 1.0]])  # of a pixel, from coordinates with centres at +0.5
 
 
 @dataclass(frozen=True)
@@ -118,9 +119,12 @@ def homography_of(similarity: Float[np.ndarray, "*B 2 3"]) -> Float[np.ndarray, 
 
 def of_coordinates(homography: Float[np.ndarray, "*B 3 3"]) -> Float[np.ndarray, "*B 3 3"]:
     """The same movement of coordinates with pixels' centres at +0.5, from one of pixel indices."""
-    to_index, to_coordinate = np.eye(3), np.eye(3)
-    to_index[:2, 2], to_coordinate[:2, 2] = -0.5, 0.5
-    return to_coordinate @ homography @ to_index
+    return np.linalg.inv(TO_INDEX) @ homography @ TO_INDEX
+
+
+def of_indices(homography: Float[np.ndarray, "*B 3 3"]) -> Float[np.ndarray, "*B 3 3"]:
+    """The same movement of pixel indices, from one of coordinates with pixels' centres at +0.5."""
+    return TO_INDEX @ homography @ np.linalg.inv(TO_INDEX)
 
 
 def scale_homography(homography: Float[np.ndarray, "*B 3 3"], scale: float) -> Float[np.ndarray, "*B 3 3"]:

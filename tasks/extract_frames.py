@@ -106,7 +106,7 @@ def choose_lens(video: VideoFile, settings: ExtractFramesSettings) -> Lens | Non
     """
     if settings.distortion is None:
         return None
-    focal = settings.focal_px or video.focal_px
+    focal = _given_focal(video, settings)
     if focal is None:
         raise InputError(
             "extract_frames.distortion is given without a focal length, which its coefficients speak of; set "
@@ -137,7 +137,7 @@ def find_person(video: VideoFile, lens: Lens | None, settings: ExtractFramesSett
     check_presence(video, people, settings)
     boxes = [p and p.box for p in people]
     motion = measure_camera(pictures, boxes)
-    focal = settings.focal_px or video.focal_px
+    focal = _given_focal(video, settings)
     camera = judge_camera(motion, pictures, boxes, video, indices, settings, focal_px=focal or _guess_focal(video), focal_known=focal is not None)
     exposure, notes = judge_exposure(pictures, boxes, camera, video, settings)
     people = [p and _scaled(p, 1 / scale) for p in people]
@@ -205,7 +205,7 @@ def describe_clip(
     kept = [(int(i), p) for i, p in zip(found.indices, found.people, strict=True) if p is not None]
     boxes = np.array([p.box for _, p in kept])
     window = window_around(boxes, margin=settings.margin, resolution=settings.resolution)
-    focal = settings.focal_px or video.focal_px
+    focal = _given_focal(video, settings)
     K = _intrinsics(focal or found.camera.focal_px or _guess_focal(video), video)
     K = window.intrinsics(K)
     in_window = window.to_window(boxes.reshape(-1, 2, 2)).reshape(-1, 4)
@@ -287,6 +287,11 @@ def _scaled(person: PoseLandmarks, scale: float) -> PoseLandmarks:
     """The same landmarks in a picture of another size."""
     box = tuple(v * scale for v in person.box)
     return replace(person, points=person.points * scale, mask=None, box=box, alignment=person.alignment * scale)
+
+
+def _given_focal(video: VideoFile, settings: ExtractFramesSettings) -> float | None:
+    """What the user or the file says, px of the video."""
+    return settings.focal_px or video.focal_px
 
 
 def _guess_focal(video: VideoFile) -> float:

@@ -24,8 +24,7 @@ def filmed_places(clip: ClipInfo, row: int) -> tuple[Float[np.ndarray, "H W"], F
 
 def shown_pixels(clip: ClipInfo, row: int) -> Bool[np.ndarray, "H W"]:
     """Which pixels of one kept frame show the video's picture."""
-    across, down = filmed_places(clip, row)
-    return (across > 0) & (across < clip.source_width) & (down > 0) & (down < clip.source_height)
+    return _within(*filmed_places(clip, row), clip)
 
 
 def cut_edges(mask: Bool[np.ndarray, "H W"], clip: ClipInfo, row: int, *, least: float) -> list[str]:
@@ -36,6 +35,11 @@ def cut_edges(mask: Bool[np.ndarray, "H W"], clip: ClipInfo, row: int, *, least:
     """
     across, down = filmed_places(clip, row)
     pixel = clip.crop[2] / clip.resolution
-    shown = mask & (across > 0) & (across < clip.source_width) & (down > 0) & (down < clip.source_height)
+    shown = mask & _within(across, down, clip)
     at = {"bottom": down > clip.source_height - pixel, "top": down < pixel, "left": across < pixel, "right": across > clip.source_width - pixel}
     return [edge for edge, there in at.items() if (shown & there).sum() > least]
+
+
+def _within(across: Float[np.ndarray, "H W"], down: Float[np.ndarray, "H W"], clip: ClipInfo) -> Bool[np.ndarray, "H W"]:
+    """Which places lie in the filmed picture."""
+    return (across > 0) & (across < clip.source_width) & (down > 0) & (down < clip.source_height)
